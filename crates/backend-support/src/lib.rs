@@ -1,0 +1,1 @@
+//! What several dbmanager adapters share. Not public API.

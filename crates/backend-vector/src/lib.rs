@@ -1,0 +1,1 @@
+//! The vector adapters of dbmanager, one folder and one Cargo feature per service.

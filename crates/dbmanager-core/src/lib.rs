@@ -1,0 +1,24 @@
+//! The core of dbmanager: the backend contract, the journal, the write route and the search route.
+//!
+//! Applications use the `dbmanager` crate, which re-exports what is public here and registers the
+//! adapters that were compiled in. Adapter authors read [`backend`] first.
+
+pub mod backend;
+pub mod config;
+#[cfg(feature = "conformance")]
+pub mod conformance;
+mod consistency;
+pub mod embed;
+mod error;
+pub mod health;
+pub mod journal;
+mod manager;
+pub mod memory;
+pub mod model;
+mod resilience;
+mod runtime;
+mod search;
+mod write;
+
+pub use error::{Error, ErrorKind, Result, WriteOutcome};
+pub use runtime::{BoxFuture, Elapsed, Runtime, RuntimeServices, TaskHandle, TaskLost};
