@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::config::PerformanceSettings;
+
 /// How long a store may take and how often it is asked again.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ResilienceSettings {
@@ -41,6 +43,21 @@ impl Default for ResilienceSettings {
             breaker_threshold: 5,
             breaker_cool_down: Duration::from_secs(1),
             breaker_max_cool_down: Duration::from_secs(30),
+        }
+    }
+}
+
+/// An attempt gets this part of the total, so that a first one that hangs leaves time for another.
+const ATTEMPTS_PER_TOTAL: u32 = 3;
+
+impl From<&PerformanceSettings> for ResilienceSettings {
+    fn from(performance: &PerformanceSettings) -> Self {
+        Self {
+            attempt_timeout: performance.query_timeout / ATTEMPTS_PER_TOTAL,
+            total_timeout: performance.query_timeout,
+            retry_attempts: performance.retry_attempts,
+            breaker_threshold: performance.circuit_breaker_threshold,
+            ..Self::default()
         }
     }
 }
