@@ -21,4 +21,5 @@ mod search;
 mod write;
 
 pub use error::{Error, ErrorKind, Result, WriteOutcome};
+pub use resilience::CircuitState;
 pub use runtime::{BoxFuture, Elapsed, Runtime, RuntimeServices, TaskHandle, TaskLost};

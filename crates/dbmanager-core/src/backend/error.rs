@@ -110,6 +110,12 @@ impl BackendError {
         self
     }
 
+    /// Says that the operation may have taken effect, by an earlier attempt.
+    pub(crate) fn maybe_applied(mut self) -> Self {
+        self.effect = Effect::Unknown;
+        self
+    }
+
     /// Says when the store wants to be asked again.
     pub fn with_retry_after(mut self, after: Duration) -> Self {
         self.retry_after = Some(after);

@@ -1,0 +1,173 @@
+//! What may be shown of a service's settings.
+
+use serde_json::{Map, Value};
+
+const HIDDEN: &str = "***";
+
+/// Whether a key names a secret.
+pub(super) fn is_secret(key: &str) -> bool {
+    const PARTS: [&str; 9] = [
+        "password",
+        "passwd",
+        "passphrase",
+        "secret",
+        "apikey",
+        "accesskey",
+        "privatekey",
+        "credential",
+        "authorization",
+    ];
+    let key: String = key
+        .to_ascii_lowercase()
+        .chars()
+        .filter(char::is_ascii_alphanumeric)
+        .collect();
+    // Not every "token" is one: a tokenizer, a number of tokens.
+    key.ends_with("token") || key == "pwd" || PARTS.iter().any(|part| key.contains(part))
+}
+
+/// Whether a key may hold a secret: it names one, or a URI that may have one inside.
+pub(super) fn may_hold_secret(key: &str) -> bool {
+    let lower = key.to_ascii_lowercase();
+    let names_place = ["uri", "url", "dsn", "connection_string"]
+        .iter()
+        .any(|name| lower == *name || lower.ends_with(&format!("_{name}")));
+    names_place || is_secret(key)
+}
+
+/// The map with every secret replaced.
+pub(super) fn redacted(config: &Map<String, Value>) -> Map<String, Value> {
+    config
+        .iter()
+        .map(|(key, value)| {
+            let shown = if is_secret(key) && !is_reference(value) {
+                Value::String(HIDDEN.to_owned())
+            } else {
+                redact_value(value)
+            };
+            (key.clone(), shown)
+        })
+        .collect()
+}
+
+/// Whether a value says where a secret is, and is none.
+fn is_reference(value: &Value) -> bool {
+    value.as_object().is_some_and(|object| {
+        object.len() == 1 && (object.contains_key("env") || object.contains_key("file"))
+    })
+}
+
+/// The value with every secret inside replaced.
+pub(super) fn redact_value(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => Value::Object(redacted(map)),
+        Value::Array(items) => Value::Array(items.iter().map(redact_value).collect()),
+        Value::String(text) => Value::String(redact_text(text)),
+        other => other.clone(),
+    }
+}
+
+/// Hides the user part of a URI and the values of secret parameters (`password=…`).
+fn redact_text(text: &str) -> String {
+    let without_user = match text.split_once("://") {
+        // The last @: a password may contain one, and a slash too. Rather too much than too little.
+        Some((scheme, rest)) => match rest.rsplit_once('@') {
+            Some((_, host)) => format!("{scheme}://{HIDDEN}@{host}"),
+            None => text.to_owned(),
+        },
+        None => text.to_owned(),
+    };
+    redact_parameters(&without_user)
+}
+
+fn redact_parameters(text: &str) -> String {
+    const SEPARATORS: [char; 7] = ['?', '&', ';', ' ', ',', '\n', '\t'];
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(position) = rest.find('=') {
+        let (before, after) = (&rest[..position], &rest[position + 1..]);
+        let name = before
+            .trim_end()
+            .rsplit(SEPARATORS)
+            .next()
+            .unwrap_or_default();
+        shown.push_str(before);
+        shown.push('=');
+        if !is_secret(name) {
+            rest = after;
+            continue;
+        }
+        shown.push_str(HIDDEN);
+        let value = after.trim_start();
+        rest = match value.chars().next() {
+            Some(quote @ ('\'' | '"')) => value[1..]
+                .split_once(quote)
+                .map_or("", |(_, behind)| behind),
+            _ => &value[value.find(SEPARATORS).unwrap_or(value.len())..],
+        };
+    }
+    shown.push_str(rest);
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn secret_keys_are_known_by_their_names() {
+        for key in [
+            "password",
+            "db_password",
+            "API_KEY",
+            "apiKey",
+            "access-key-id",
+            "auth_token",
+            "token",
+            "client_secret",
+            "credentials",
+            "pwd",
+        ] {
+            assert!(is_secret(key), "{key}");
+        }
+        for key in ["host", "tokenizer", "max_tokens", "key", "path", "username"] {
+            assert!(!is_secret(key), "{key}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_hidden_wherever_they_stand() {
+        let config = json!({
+            "host": "localhost",
+            "port": 8000,
+            "password": "hunter2",
+            "token": 4711,
+            "uri": "postgres://user:p@ss/hunter2@db.local:5432/x?sslmode=require&password=hunter2",
+            "dsn": "host=localhost password = 'hunter2 hunter2' user=me",
+            "headers": {"Authorization": "Bearer hunter2"},
+            "nodes": [{"url": "http://me:hunter2@a"}, "redis://:hunter2@b"],
+            "secret": {"deep": "hunter2"},
+            "api_key": {"env": "THE_KEY"},
+        });
+        let Value::Object(config) = config else {
+            unreachable!("an object")
+        };
+        let shown = redacted(&config);
+        let text = Value::Object(shown.clone()).to_string();
+        assert!(
+            !text.contains("hunter2") && !text.contains("4711"),
+            "{text}"
+        );
+        assert_eq!(shown["host"], "localhost");
+        assert_eq!(shown["port"], 8000);
+        assert_eq!(
+            shown["uri"],
+            "postgres://***@db.local:5432/x?sslmode=require&password=***"
+        );
+        assert_eq!(shown["dsn"], "host=localhost password =*** user=me");
+        assert_eq!(shown["nodes"][0]["url"], "http://***@a");
+        assert_eq!(shown["api_key"], json!({"env": "THE_KEY"}));
+    }
+}
