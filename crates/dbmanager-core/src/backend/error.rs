@@ -18,8 +18,10 @@ pub enum Effect {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BackendErrorKind {
-    /// The store cannot be reached, is locked, or is starting up.
+    /// The store cannot be reached, is busy, or is starting up.
     Unavailable,
+    /// Another process has opened the store for itself.
+    Locked,
     /// The store did not answer in time.
     Timeout,
     /// The store asks for less load.
@@ -50,6 +52,7 @@ impl BackendErrorKind {
     fn as_str(self) -> &'static str {
         match self {
             Self::Unavailable => "store unavailable",
+            Self::Locked => "store locked by another process",
             Self::Timeout => "store timed out",
             Self::Overloaded => "store overloaded",
             Self::CircuitOpen => "circuit open",
@@ -153,6 +156,7 @@ impl BackendError {
         matches!(
             self.kind,
             BackendErrorKind::Unavailable
+                | BackendErrorKind::Locked
                 | BackendErrorKind::Timeout
                 | BackendErrorKind::Overloaded
                 | BackendErrorKind::CircuitOpen

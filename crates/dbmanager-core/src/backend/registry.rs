@@ -144,6 +144,15 @@ impl Registry {
         self
     }
 
+    /// Adds everything another registry has; where both have a service, the other's counts.
+    pub fn merge(&mut self, other: Registry) -> &mut Self {
+        self.compiled_out.extend(other.compiled_out);
+        self.factories.extend(other.factories);
+        let factories = &self.factories;
+        self.compiled_out.retain(|key, _| !factories.contains_key(key));
+        self
+    }
+
     /// Names a service that exists but is not compiled in, with the Cargo feature that brings it.
     pub fn register_compiled_out(
         &mut self,

@@ -158,6 +158,8 @@ pub struct RosterRecord {
     pub state: RosterState,
     /// Whether the configuration enables it.
     pub enabled: bool,
+    /// Whether it was ever stamped. A store that was and is found without its stamp was wiped.
+    pub stamped: bool,
     /// The progress that it has durably stamped.
     pub progress: Version,
 }

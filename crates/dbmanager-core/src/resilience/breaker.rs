@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 /// Whether a store is asked at all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum CircuitState {
     /// Calls pass.

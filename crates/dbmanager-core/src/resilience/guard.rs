@@ -331,6 +331,7 @@ fn outcome_of<T>(result: &BackendResult<T>) -> AttemptOutcome {
 fn kind_label(kind: BackendErrorKind) -> &'static str {
     match kind {
         BackendErrorKind::Unavailable => "unavailable",
+        BackendErrorKind::Locked => "locked",
         BackendErrorKind::Timeout => "timeout",
         BackendErrorKind::Overloaded => "overloaded",
         BackendErrorKind::CircuitOpen => "circuit_open",

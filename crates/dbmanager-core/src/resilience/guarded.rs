@@ -18,20 +18,13 @@ use crate::{
     model::{CollectionKey, Filter, Role},
 };
 
-/// Puts a store behind a guard of its own. The guard tells the state of the circuit.
-pub(crate) fn guard_backend(
-    backend: AnyBackend,
-    runtime: Runtime,
-    settings: ResilienceSettings,
-) -> (AnyBackend, Arc<Guard>) {
-    let plain = backend.as_backend();
-    let guard = Arc::new(Guard::new(runtime, settings, plain.role(), plain.service()));
-    let guarded = match backend {
-        AnyBackend::Vector(inner) => AnyBackend::Vector(Guarded::around(inner, &guard)),
-        AnyBackend::Graph(inner) => AnyBackend::Graph(Guarded::around(inner, &guard)),
-        AnyBackend::Relational(inner) => AnyBackend::Relational(Guarded::around(inner, &guard)),
-    };
-    (guarded, guard)
+/// Puts a store behind a guard, which outlives the connection: failures to open it count too.
+pub(crate) fn guard_backend(backend: AnyBackend, guard: &Arc<Guard>) -> AnyBackend {
+    match backend {
+        AnyBackend::Vector(inner) => AnyBackend::Vector(Guarded::around(inner, guard)),
+        AnyBackend::Graph(inner) => AnyBackend::Graph(Guarded::around(inner, guard)),
+        AnyBackend::Relational(inner) => AnyBackend::Relational(Guarded::around(inner, guard)),
+    }
 }
 
 #[derive(Debug)]

@@ -1,1 +1,295 @@
-//! (not yet built)
+//! The write route: validate → embed → append → fan out → decide → receipt, and what follows from
+//! it: senders that bring every store up to date, and the truncation of the journal.
+
+mod backlog;
+mod decide;
+mod prepare;
+mod route;
+mod sender;
+mod truncation;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    time::Duration,
+};
+
+use tokio::sync::watch;
+
+pub(crate) use backlog::{Backlog, DocumentKey, Participation, slot};
+pub(crate) use decide::{Acknowledgement, Answer};
+pub(crate) use prepare::validate_collection_name;
+pub(crate) use route::{ItemChange, WriteItem, WriteOptions};
+pub(crate) use truncation::truncate_all;
+
+use crate::{
+    Error, ErrorKind, Result, Runtime, TaskHandle,
+    backend::{BackendError, DocumentState, Limits},
+    embed::Embedder,
+    journal::{Journal, JournalError, JournalErrorKind, JournalResult, RosterState},
+    model::{Collection, CollectionKey, Level, Role, Version},
+    roster::{Store, StoreStatus},
+};
+
+/// Live entries read from the journal at once when it is opened.
+const RECOVERY_PAGE: usize = 2_000;
+
+/// The knobs of the write route.
+#[derive(Clone, Debug)]
+pub(crate) struct WriteSettings {
+    pub(crate) level: Level,
+    pub(crate) timeout: Duration,
+    /// Documents sent to a store at once.
+    pub(crate) batch_size: usize,
+    /// Live entries from which on a disabled store (never the authority) is given up for a rebuild.
+    pub(crate) disabled_backlog: u64,
+}
+
+/// Everything the write route shares.
+pub(crate) struct WriteRoom {
+    pub(crate) runtime: Runtime,
+    pub(crate) journal: Arc<dyn Journal>,
+    pub(crate) backlog: Backlog,
+    pub(crate) stores: Vec<Arc<Store>>,
+    pub(crate) settings: WriteSettings,
+    pub(crate) embedder: Option<Arc<dyn Embedder>>,
+    catalogue: RwLock<BTreeMap<Arc<str>, Collection>>,
+    closing: watch::Sender<bool>,
+    fenced: Mutex<Option<Error>>,
+    tasks: Mutex<Vec<TaskHandle<()>>>,
+}
+
+impl std::fmt::Debug for WriteRoom {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WriteRoom").field("stores", &self.stores).finish_non_exhaustive()
+    }
+}
+
+/// What the write route is made of.
+pub(crate) struct WriteParts {
+    pub(crate) runtime: Runtime,
+    pub(crate) journal: Arc<dyn Journal>,
+    pub(crate) stores: Vec<Arc<Store>>,
+    /// Roles whose store is on the roster but not enabled, with whether it still holds truncation.
+    pub(crate) disabled: Vec<(Role, RosterState)>,
+    pub(crate) settings: WriteSettings,
+    pub(crate) embedder: Option<Arc<dyn Embedder>>,
+}
+
+impl WriteRoom {
+    /// Reads the live entries of the journal and starts the senders.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub(crate) async fn start(parts: WriteParts) -> JournalResult<Arc<Self>> {
+        let collections = parts.journal.collections().await?;
+        let catalogue =
+            collections.into_iter().map(|c| (Arc::clone(&c.key.name), c)).collect();
+        let room = Arc::new(Self {
+            runtime: parts.runtime,
+            journal: parts.journal,
+            backlog: Backlog::new(),
+            stores: parts.stores,
+            settings: parts.settings,
+            embedder: parts.embedder,
+            catalogue: RwLock::new(catalogue),
+            closing: watch::Sender::new(false),
+            fenced: Mutex::new(None),
+            tasks: Mutex::new(Vec::new()),
+        });
+        for (role, state) in parts.disabled {
+            room.backlog.set_participation(role, disabled_participation(state));
+        }
+        for store in &room.stores {
+            room.refresh_participation(store);
+        }
+        room.recover().await?;
+        for store in &room.stores {
+            room.keep(room.runtime.spawn(sender::run_sender(Arc::clone(&room), Arc::clone(store))));
+        }
+        room.keep(room.runtime.spawn(truncation::run_truncation(Arc::clone(&room))));
+        Ok(room)
+    }
+
+    async fn recover(&self) -> JournalResult<()> {
+        let mut after = Version::ZERO;
+        loop {
+            let page = self.journal.live_entries(after, RECOVERY_PAGE).await?;
+            let Some(last) = page.last() else { break };
+            after = last.version;
+            for header in page {
+                self.backlog.insert(header, None);
+            }
+        }
+        let roles: HashMap<_, _> =
+            self.stores.iter().map(|store| (store.store_id(), store.role)).collect();
+        for parked in self.journal.parked().await? {
+            if let Some(role) = roles.get(&parked.store_id) {
+                self.backlog.mark_parked(*role, &parked);
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn keep(&self, task: TaskHandle<()>) {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).push(task);
+    }
+
+    pub(crate) fn store(&self, role: Role) -> Option<&Arc<Store>> {
+        self.stores.iter().find(|store| store.role == role)
+    }
+
+    /// Brings the backlog's view of a store in line with its standing.
+    pub(crate) fn refresh_participation(&self, store: &Store) {
+        let StoreStatus { record, rebuilding, .. } = store.status();
+        let participation = match record.state {
+            _ if rebuilding => Participation::Rebuilding,
+            RosterState::Active | RosterState::CatchingUp => Participation::Full,
+            RosterState::NeedsRebuild => Participation::Skipped,
+            RosterState::NeedsRestore => Participation::NeedsRestore,
+            RosterState::Removed => Participation::Absent,
+        };
+        if self.backlog.participation(store.role) != participation {
+            self.backlog.set_participation(store.role, participation);
+        }
+    }
+
+    /// The live collection of this name.
+    pub(crate) fn collection(&self, name: &str) -> Option<Collection> {
+        self.catalogue.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    /// The live collections, by name.
+    pub(crate) fn collections(&self) -> Vec<Collection> {
+        self.catalogue.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// Takes note of a collection as the journal has it.
+    pub(crate) fn remember_collection(&self, collection: Collection) {
+        let mut catalogue = self.catalogue.write().unwrap_or_else(PoisonError::into_inner);
+        let newer = catalogue
+            .get(&collection.key.name)
+            .is_none_or(|known| known.key.generation <= collection.key.generation);
+        if newer {
+            catalogue.insert(Arc::clone(&collection.key.name), collection);
+        }
+    }
+
+    pub(crate) fn forget_collection(&self, key: &CollectionKey) {
+        let mut catalogue = self.catalogue.write().unwrap_or_else(PoisonError::into_inner);
+        if catalogue.get(&key.name).is_some_and(|known| known.key == *key) {
+            catalogue.remove(&key.name);
+        }
+    }
+
+    /// The content of live entries.
+    pub(crate) async fn load(
+        &self,
+        versions: &[Version],
+    ) -> JournalResult<HashMap<Version, DocumentState>> {
+        if versions.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let entries = self.journal.load(versions).await?;
+        Ok(entries.into_iter().flatten().map(|e| (e.header.version, e.state)).collect())
+    }
+
+    /// The limits that every store known so far keeps.
+    pub(crate) fn limits(&self) -> Limits {
+        self.stores
+            .iter()
+            .filter_map(|store| store.capabilities())
+            .fold(Limits::default(), |limits, c| limits.intersect(&c.limits))
+    }
+
+    /// Refuses further use after another manager has taken over the stores.
+    pub(crate) fn fence(&self, error: &BackendError) {
+        let mut fenced = self.fenced.lock().unwrap_or_else(PoisonError::into_inner);
+        fenced.get_or_insert_with(|| {
+            tracing::error!(%error, "another manager has opened the stores: this one stops");
+            Error::new(ErrorKind::ForeignStore, error.message().to_owned())
+        });
+        drop(fenced);
+        self.begin_close();
+    }
+
+    /// # Errors
+    /// `Closed`, or `ForeignStore` after another manager has taken over.
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if let Some(error) = &*self.fenced.lock().unwrap_or_else(PoisonError::into_inner) {
+            return Err(error.clone());
+        }
+        if self.is_closing() {
+            return Err(Error::new(ErrorKind::Closed, "the manager is closed"));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        *self.closing.borrow()
+    }
+
+    /// Completes when the room begins to close.
+    pub(crate) fn closing(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut receiver = self.closing.subscribe();
+        async move {
+            // An error means that the room is gone, which is closed too.
+            let _ = receiver.wait_for(|closing| *closing).await;
+        }
+    }
+
+    /// Stops taking writes and starting attempts.
+    pub(crate) fn begin_close(&self) {
+        self.closing.send_replace(true);
+        for role in Role::ALL {
+            self.backlog.wake(role);
+        }
+        self.backlog.truncatable.notify_one();
+        self.backlog.changed.notify_waiters();
+    }
+
+    /// Waits for the tasks of the room to end.
+    pub(crate) async fn join(&self) {
+        let tasks: Vec<_> =
+            std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        for task in tasks {
+            if task.await.is_err() {
+                tracing::error!("a task of the write room ended without a result");
+            }
+        }
+    }
+}
+
+/// How a store that is on the roster but not enabled takes part.
+fn disabled_participation(state: RosterState) -> Participation {
+    match state {
+        RosterState::NeedsRebuild | RosterState::Removed => Participation::Absent,
+        RosterState::Active | RosterState::CatchingUp | RosterState::NeedsRestore => {
+            Participation::Disabled
+        }
+    }
+}
+
+/// The public error of a journal that does not do what it should.
+pub(crate) fn journal_error(error: JournalError) -> Error {
+    let kind = match error.kind() {
+        JournalErrorKind::CollectionNotFound => ErrorKind::CollectionNotFound,
+        JournalErrorKind::CollectionChanged => ErrorKind::CollectionChanged,
+        JournalErrorKind::CollectionConflict => ErrorKind::InvalidInput,
+        JournalErrorKind::PreconditionFailed(_) => ErrorKind::PreconditionFailed,
+        JournalErrorKind::IdempotencyConflict => ErrorKind::IdempotencyConflict,
+        JournalErrorKind::OperationIdUsed => ErrorKind::InvalidInput,
+        JournalErrorKind::Full => ErrorKind::Overloaded,
+        JournalErrorKind::ReadOnly => ErrorKind::Unavailable,
+        JournalErrorKind::Closed => ErrorKind::Closed,
+        JournalErrorKind::Indeterminate => ErrorKind::Indeterminate,
+        JournalErrorKind::Damaged => ErrorKind::Damaged,
+        JournalErrorKind::Locked => ErrorKind::Locked,
+        JournalErrorKind::UnsupportedFormat | JournalErrorKind::Open => ErrorKind::Config,
+    };
+    let message = error.message().to_owned();
+    // A read-only journal stays so until the manager is opened again.
+    let retryable = !matches!(error.kind(), JournalErrorKind::ReadOnly);
+    let public = Error::new(kind, message).with_source(error);
+    if retryable { public } else { public.with_retryable(false) }
+}

@@ -1,0 +1,439 @@
+//! `check_consistency`: every store against authority and journal, online and in bounded memory.
+
+use std::{future::IntoFuture, sync::Arc};
+
+use super::{
+    report::{ConsistencyReport, Difference, DifferenceKind, OnProgress, Progress, StoreConsistency},
+    scratch::Scratch,
+};
+use crate::{
+    BoxFuture, Error, ErrorKind, Result,
+    backend::{
+        Backend, BackendErrorKind, BackendResult, DocumentState, Fingerprint, Head, IdsRequest,
+        ListDocumentsRequest, ListRequest, StoredRecord,
+    },
+    journal::{AppendRequest, Appended, Change, PreconditionRequest},
+    model::{CollectionKey, ContentHash, Precondition, Role, Version},
+    read::read_error,
+    roster::Store,
+    write::{DocumentKey, Participation, WriteRoom, journal_error},
+};
+
+/// Documents compared at once.
+const PAGE: usize = 500;
+/// Differences listed by default.
+const LISTED: usize = 10_000;
+
+/// A comparison of every store with the authority and the journal; does nothing until it is
+/// awaited.
+///
+/// Writes go on meanwhile: every difference is checked again by id before it is reported, and what
+/// a store has yet to receive from the journal is counted as pending, not as a difference. Memory
+/// is bounded by a page; a sorted scratch file lies in the directory for temporary files.
+#[must_use = "nothing is compared until it is awaited"]
+pub struct CheckConsistency {
+    room: Arc<WriteRoom>,
+    collections: Option<Vec<String>>,
+    roles: Vec<Role>,
+    repair: bool,
+    listed: usize,
+    progress: Option<OnProgress>,
+}
+
+impl CheckConsistency {
+    pub(crate) fn new(room: Arc<WriteRoom>) -> Self {
+        Self {
+            room,
+            collections: None,
+            roles: Role::ALL.to_vec(),
+            repair: false,
+            listed: LISTED,
+            progress: None,
+        }
+    }
+
+    /// Compares only these collections.
+    pub fn collections<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
+        self.collections = Some(names.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Compares only the store of this role.
+    pub fn role(mut self, role: Role) -> Self {
+        self.roles = vec![role];
+        self
+    }
+
+    /// Writes every document that differs again, from the authority or the journal, as a new
+    /// version of the same content. What neither knows is reported and not touched.
+    pub fn repair(mut self) -> Self {
+        self.repair = true;
+        self
+    }
+
+    /// Lists at most this many differences; all are counted.
+    pub fn list_at_most(mut self, differences: usize) -> Self {
+        self.listed = differences;
+        self
+    }
+
+    /// Is told of every page that is done.
+    pub fn on_progress(mut self, progress: impl Fn(Progress) + Send + Sync + 'static) -> Self {
+        self.progress = Some(Arc::new(progress));
+        self
+    }
+
+    async fn run(self) -> Result<ConsistencyReport> {
+        self.room.authority().await?;
+        let collections = self.wanted_collections()?;
+        let mut report = ConsistencyReport { stores: Vec::new(), differences: Vec::new() };
+        for role in &self.roles {
+            let Some(store) = self.room.store(*role) else { continue };
+            let mut check = StoreCheck {
+                options: &self,
+                store,
+                summary: StoreConsistency {
+                    role: *role,
+                    documents: 0,
+                    tombstones: 0,
+                    pending: 0,
+                    differences: 0,
+                },
+                listed: &mut report.differences,
+            };
+            check.foreign_collections().await?;
+            for collection in &collections {
+                check.collection(collection).await?;
+            }
+            let summary = check.summary;
+            report.stores.push(summary);
+        }
+        Ok(report)
+    }
+
+    fn wanted_collections(&self) -> Result<Vec<CollectionKey>> {
+        match &self.collections {
+            None => Ok(self.room.collections().into_iter().map(|c| c.key).collect()),
+            Some(names) => names
+                .iter()
+                .map(|name| {
+                    self.room.collection(name).map(|c| c.key).ok_or_else(|| {
+                        Error::new(ErrorKind::CollectionNotFound, "there is no such collection")
+                            .with("collection", name)
+                    })
+                })
+                .collect(),
+        }
+    }
+}
+
+impl std::fmt::Debug for CheckConsistency {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CheckConsistency").field("roles", &self.roles).finish_non_exhaustive()
+    }
+}
+
+impl IntoFuture for CheckConsistency {
+    type Output = Result<ConsistencyReport>;
+    type IntoFuture = BoxFuture<'static, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}
+
+/// What a document should be at every store.
+struct Truth {
+    version: Version,
+    state: DocumentState,
+    /// The store has confirmed this version.
+    confirmed: bool,
+}
+
+struct StoreCheck<'a> {
+    options: &'a CheckConsistency,
+    store: &'a Arc<Store>,
+    summary: StoreConsistency,
+    listed: &'a mut Vec<Difference>,
+}
+
+impl StoreCheck<'_> {
+    fn room(&self) -> &WriteRoom {
+        &self.options.room
+    }
+
+    async fn backend(&self) -> Result<Arc<dyn Backend>> {
+        let backend = self.store.connect().await.map_err(|e| read_error(self.store.role, e))?;
+        Ok(backend.as_backend())
+    }
+
+    fn answer<T>(&self, result: BackendResult<T>) -> Result<T> {
+        result.map_err(|error| {
+            self.store.note_failure(&error);
+            read_error(self.store.role, error)
+        })
+    }
+
+    fn report(&mut self, difference: Difference) {
+        self.summary.differences += 1;
+        if self.listed.len() < self.options.listed {
+            self.listed.push(difference);
+        }
+    }
+
+    /// Collections that the store holds and the catalogue does not know. One whose drop is still
+    /// on its way is no difference.
+    async fn foreign_collections(&mut self) -> Result<()> {
+        let held = self.answer(self.backend().await?.collections().await)?;
+        for key in held {
+            let live = self.room().collection(&key.name).is_some_and(|c| c.key == key);
+            let dropping = DocumentKey::new(key.clone(), Arc::from(""));
+            if live || self.room().backlog.newest(&dropping).is_some() {
+                continue;
+            }
+            let kind = DifferenceKind::ForeignCollection;
+            self.report(Difference::new(self.store.role, key.name, Arc::from(""), kind));
+        }
+        Ok(())
+    }
+
+    async fn collection(&mut self, collection: &CollectionKey) -> Result<()> {
+        let scratch = Scratch::create(&self.room().runtime).await?;
+        self.read_store(collection, &scratch).await?;
+        let mut after: Option<Arc<str>> = None;
+        let mut done = 0;
+        loop {
+            let page = self.authority_page(collection, after.clone()).await?;
+            let Some(last) = page.last() else { break };
+            after = Some(Arc::clone(&last.id));
+            done += page.len() as u64;
+            self.compare_page(collection, &scratch, page).await?;
+            if let Some(progress) = &self.options.progress {
+                let name = Arc::clone(&collection.name);
+                progress(Progress::new(self.store.role, name, done));
+            }
+        }
+        let mut after: Option<Arc<str>> = None;
+        loop {
+            let rest = scratch.rest(after.clone(), PAGE).await?;
+            let Some(last) = rest.last() else { return Ok(()) };
+            after = Some(Arc::clone(&last.id));
+            let ids = rest.into_iter().map(|print| print.id).collect();
+            self.check_again(collection, ids).await?;
+        }
+    }
+
+    async fn read_store(&self, collection: &CollectionKey, scratch: &Scratch) -> Result<()> {
+        let backend = self.backend().await?;
+        let mut after = None;
+        loop {
+            let request = ListRequest::new(collection.clone(), PAGE).after(after);
+            let page = match backend.fingerprints(request).await {
+                Err(error) if error.kind() == BackendErrorKind::CollectionMissing => return Ok(()),
+                answer => self.answer(answer)?,
+            };
+            scratch.add(page.items).await?;
+            after = page.next;
+            if after.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn authority_page(
+        &self,
+        collection: &CollectionKey,
+        after: Option<Arc<str>>,
+    ) -> Result<Vec<StoredRecord>> {
+        let request = ListDocumentsRequest::new(collection.clone(), PAGE)
+            .after_id(after)
+            .include_deleted();
+        match self.room().authority().await?.list(request).await {
+            Ok(page) => Ok(page),
+            Err(error) if error.kind() == BackendErrorKind::CollectionMissing => Ok(Vec::new()),
+            Err(error) => Err(read_error(Role::Relational, error)),
+        }
+    }
+
+    async fn compare_page(
+        &mut self,
+        collection: &CollectionKey,
+        scratch: &Scratch,
+        page: Vec<StoredRecord>,
+    ) -> Result<()> {
+        let ids: Vec<Arc<str>> = page.iter().map(|record| Arc::clone(&record.id)).collect();
+        let held = scratch.take(ids).await?;
+        let mut suspects = Vec::new();
+        for (record, held) in page.into_iter().zip(held) {
+            match record.state {
+                DocumentState::Live(_) => self.summary.documents += 1,
+                DocumentState::Deleted => self.summary.tombstones += 1,
+            }
+            let expected = expected(&record.id, collection, self.store.role, record.version, &record.state);
+            if held.as_ref() != Some(&expected) {
+                suspects.push(record.id);
+            }
+        }
+        self.check_again(collection, suspects).await
+    }
+
+    /// Looks at each suspect again by id: a write may have come between the two readings.
+    async fn check_again(&mut self, collection: &CollectionKey, ids: Vec<Arc<str>>) -> Result<()> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let truths = self.truths(collection, &ids).await?;
+        let request = IdsRequest::new(collection.clone(), ids.clone());
+        let held = match self.backend().await?.fingerprints_of(request).await {
+            Err(error) if error.kind() == BackendErrorKind::CollectionMissing => {
+                vec![None; ids.len()]
+            }
+            answer => self.answer(answer)?,
+        };
+        for ((id, truth), held) in ids.into_iter().zip(truths).zip(held) {
+            let Some(kind) = self.difference(collection, &id, truth.as_ref(), held.as_ref()) else {
+                continue;
+            };
+            let mut difference =
+                Difference::new(self.store.role, Arc::clone(&collection.name), Arc::clone(&id), kind)
+                    .versions(truth.as_ref().map(|t| t.version), held.map(|h| h.head.version));
+            if let (true, Some(truth)) = (self.options.repair, truth) {
+                self.write_again(collection, &id, truth).await?;
+                difference.repaired = true;
+            }
+            self.report(difference);
+        }
+        Ok(())
+    }
+
+    /// What each document should be: the journal's newest live entry, else the authority's record.
+    async fn truths(
+        &self,
+        collection: &CollectionKey,
+        ids: &[Arc<str>],
+    ) -> Result<Vec<Option<Truth>>> {
+        let request = IdsRequest::new(collection.clone(), ids);
+        let records = match self.room().authority().await?.get(request).await {
+            Ok(records) => records,
+            Err(error) if error.kind() == BackendErrorKind::CollectionMissing => {
+                vec![None; ids.len()]
+            }
+            Err(error) => return Err(read_error(Role::Relational, error)),
+        };
+        let mut truths = Vec::with_capacity(ids.len());
+        for (id, record) in ids.iter().zip(records) {
+            let document = DocumentKey::new(collection.clone(), Arc::clone(id));
+            let truth = match self.room().backlog.newest(&document) {
+                Some(newest) => {
+                    let version = newest.version;
+                    let state = match newest.content {
+                        Some(state) => Some(state),
+                        None => self
+                            .room()
+                            .load(&[version])
+                            .await
+                            .map_err(journal_error)?
+                            .remove(&version),
+                    };
+                    state.map(|state| (version, state))
+                }
+                None => record.map(|record| (record.version, record.state)),
+            };
+            truths.push(truth.map(|(version, state)| Truth {
+                version,
+                state,
+                confirmed: self.room().backlog.is_confirmed(self.store.role, &document, version),
+            }));
+        }
+        Ok(truths)
+    }
+
+    fn difference(
+        &mut self,
+        collection: &CollectionKey,
+        id: &Arc<str>,
+        truth: Option<&Truth>,
+        held: Option<&Fingerprint>,
+    ) -> Option<DifferenceKind> {
+        let Some(truth) = truth else { return held.map(|_| DifferenceKind::Foreign) };
+        let expected = expected(id, collection, self.store.role, truth.version, &truth.state);
+        if held == Some(&expected) {
+            return None;
+        }
+        let acknowledges =
+            self.room().backlog.participation(self.store.role) == Participation::Full;
+        if acknowledges && !truth.confirmed {
+            self.summary.pending += 1;
+            return None;
+        }
+        Some(match held {
+            None => DifferenceKind::Missing,
+            Some(held) if held.head.version != truth.version => DifferenceKind::Version,
+            Some(held) if held.head.deleted != expected.head.deleted => DifferenceKind::Deleted,
+            Some(_) => DifferenceKind::Content,
+        })
+    }
+
+    /// Appends the same content as a new version, unless a newer one has come meanwhile: then that
+    /// one mends the store.
+    async fn write_again(&self, collection: &CollectionKey, id: &Arc<str>, truth: Truth) -> Result<()> {
+        let room = self.room();
+        let document = DocumentKey::new(collection.clone(), Arc::clone(id));
+        let deleted = truth.state == DocumentState::Deleted;
+        let precondition = if deleted {
+            Precondition::Absent
+        } else {
+            Precondition::Version(truth.version)
+        };
+        let change = match &truth.state {
+            DocumentState::Live(record) => Change::Upsert(Arc::clone(record)),
+            DocumentState::Deleted => Change::Delete,
+        };
+        room.backlog.pin(&document);
+        let request = AppendRequest {
+            operation_id: room.runtime.new_operation_id(),
+            idempotency_key: None,
+            collection: collection.clone(),
+            id: Arc::clone(id),
+            change,
+            precondition: Some(PreconditionRequest {
+                precondition,
+                authority: Some(Head { version: truth.version, deleted }),
+            }),
+        };
+        let answer = room.journal.append(vec![request]).await.into_iter().next();
+        if let Some(Ok(Appended::New(header))) = &answer {
+            room.backlog.insert(header.clone(), Some(truth.state));
+        }
+        room.backlog.unpin(&document);
+        match answer {
+            Some(Err(error))
+                if !matches!(
+                    error.kind(),
+                    crate::journal::JournalErrorKind::PreconditionFailed(_)
+                        | crate::journal::JournalErrorKind::CollectionChanged
+                        | crate::journal::JournalErrorKind::CollectionNotFound
+                ) =>
+            {
+                Err(journal_error(error))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The fingerprint that a store of this role should have.
+fn expected(
+    id: &Arc<str>,
+    collection: &CollectionKey,
+    role: Role,
+    version: Version,
+    state: &DocumentState,
+) -> Fingerprint {
+    let content_hash = match state {
+        DocumentState::Live(record) => record.content_hash(&collection.name, role),
+        DocumentState::Deleted => ContentHash::TOMBSTONE,
+    };
+    let deleted = *state == DocumentState::Deleted;
+    Fingerprint { id: Arc::clone(id), head: Head { version, deleted }, content_hash }
+}

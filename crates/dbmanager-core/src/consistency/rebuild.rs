@@ -1,0 +1,258 @@
+//! `rebuild`: a store emptied and filled again from the authority, while writes go on.
+
+use std::{future::IntoFuture, sync::Arc, time::Duration};
+
+use serde::Serialize;
+
+use super::{
+    check::CheckConsistency,
+    report::{OnProgress, Progress},
+};
+use crate::{
+    BoxFuture, Error, ErrorKind, Result,
+    backend::{
+        ApplyRequest, BackendErrorKind, BackendResult, CreateCollectionRequest,
+        DocumentState, DropCollectionRequest, ListDocumentsRequest, Mutation, StoredRecord,
+    },
+    journal::{RosterRecord, RosterState},
+    model::{Collection, Role, StoreId, Version},
+    read::read_error,
+    roster::Store,
+    write::{WriteRoom, journal_error},
+};
+
+/// Documents copied at once.
+const PAGE: usize = 500;
+/// Tries per page before the rebuild gives up; each is behind the store's own resilience.
+const TRIES: u32 = 5;
+/// The wait between two tries.
+const BETWEEN_TRIES: Duration = Duration::from_secs(1);
+
+/// A rebuild of one store; does nothing until it is awaited.
+///
+/// The store gets a new identity and is emptied. From then on the journal keeps every entry until
+/// the store has it. Everything the authority holds, tombstones included, is copied; then the
+/// journal's entries are drained and the store is compared. Only then it acknowledges writes again.
+/// A rebuild that fails leaves the store as `NeedsRebuild`.
+#[must_use = "nothing is rebuilt until it is awaited"]
+pub struct Rebuild {
+    room: Arc<WriteRoom>,
+    role: Role,
+    progress: Option<OnProgress>,
+}
+
+/// What a rebuild did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct RebuildReport {
+    /// The store's new identity.
+    pub store_id: StoreId,
+    /// Documents copied.
+    pub documents: u64,
+    /// Tombstones copied.
+    pub tombstones: u64,
+}
+
+impl std::fmt::Debug for Rebuild {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rebuild").field("role", &self.role).finish_non_exhaustive()
+    }
+}
+
+impl IntoFuture for Rebuild {
+    type Output = Result<RebuildReport>;
+    type IntoFuture = BoxFuture<'static, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let runtime = self.room.runtime.clone();
+            // A task of its own: dropping the caller's future must not leave it half done.
+            runtime.spawn(self.run()).await.unwrap_or_else(|lost| {
+                Err(Error::new(ErrorKind::Internal, "the rebuild ended early").with_source(lost))
+            })
+        })
+    }
+}
+
+impl Rebuild {
+    pub(crate) fn new(room: Arc<WriteRoom>, role: Role) -> Self {
+        Self { room, role, progress: None }
+    }
+
+    /// Is told of every page that is copied.
+    pub fn on_progress(mut self, progress: impl Fn(Progress) + Send + Sync + 'static) -> Self {
+        self.progress = Some(Arc::new(progress));
+        self
+    }
+
+    fn failed(&self, error: crate::backend::BackendError) -> Error {
+        read_error(self.role, error)
+    }
+
+    async fn run(self) -> Result<RebuildReport> {
+        self.room.check_open()?;
+        if self.role == Role::Relational {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "the authority is not rebuilt from other stores: restore it from a backup",
+            ));
+        }
+        let store = self.room.store(self.role).cloned().ok_or_else(|| {
+            Error::new(ErrorKind::Unsupported, "no such store is enabled").with_role(self.role)
+        })?;
+        self.room.authority().await?;
+        let store_id = self.empty(&store).await?;
+        let copied = self.fill(&store, store_id).await;
+        if copied.is_err() {
+            store.set_rebuilding(false);
+            self.room.refresh_participation(&store);
+        }
+        copied
+    }
+
+    /// Empties the store and gives it a new identity. No sender touches it meanwhile.
+    async fn empty(&self, store: &Arc<Store>) -> Result<StoreId> {
+        let _turn = store.turn().await;
+        let backend = store.connect().await.map_err(|e| self.failed(e))?.as_backend();
+        let old = store.record();
+        let new = RosterRecord {
+            store_id: self.room.runtime.new_store_id(),
+            state: RosterState::NeedsRebuild,
+            progress: Version::ZERO,
+            stamped: true,
+            ..old.clone()
+        };
+        let removed = RosterRecord { state: RosterState::Removed, ..old };
+        self.room.journal.put_store(removed).await.map_err(journal_error)?;
+        store.update(|record| *record = new.clone()).await.map_err(|e| self.failed(e))?;
+        self.room.refresh_participation(store);
+        store.stamp(backend.as_ref(), Version::ZERO).await.map_err(|e| self.failed(e))?;
+        let epoch = self.room.journal.epoch();
+        for collection in backend.collections().await.map_err(|e| self.failed(e))? {
+            let request = DropCollectionRequest::new(collection, epoch);
+            backend.drop_collection(request).await.map_err(|e| self.failed(e))?;
+        }
+        store.set_rebuilding(true);
+        store.want_reconcile();
+        self.room.refresh_participation(store);
+        Ok(new.store_id)
+    }
+
+    async fn fill(&self, store: &Arc<Store>, store_id: StoreId) -> Result<RebuildReport> {
+        let mut report = RebuildReport { store_id, documents: 0, tombstones: 0 };
+        for collection in self.room.collections() {
+            self.copy(store, &collection, &mut report).await?;
+        }
+        self.drain().await?;
+        let compared = CheckConsistency::new(Arc::clone(&self.room)).role(self.role).await?;
+        if let Some(different) = compared.differences.first() {
+            return Err(Error::new(
+                ErrorKind::Unavailable,
+                "the rebuilt store still differs from the authority",
+            )
+            .with_role(self.role)
+            .with("differences", compared.stores.iter().map(|s| s.differences).sum::<u64>())
+            .with("first", &different.id));
+        }
+        store.update(|record| record.state = RosterState::Active).await.map_err(|e| self.failed(e))?;
+        store.set_rebuilding(false);
+        self.room.refresh_participation(store);
+        Ok(report)
+    }
+
+    async fn copy(
+        &self,
+        store: &Arc<Store>,
+        collection: &Collection,
+        report: &mut RebuildReport,
+    ) -> Result<()> {
+        let mut after: Option<Arc<str>> = None;
+        let mut done = 0;
+        loop {
+            let request = ListDocumentsRequest::new(collection.key.clone(), PAGE)
+                .after_id(after.clone())
+                .include_deleted();
+            let page = match self.room.authority().await?.list(request).await {
+                Ok(page) => page,
+                Err(e) if e.kind() == BackendErrorKind::CollectionMissing => Vec::new(),
+                Err(error) => return Err(read_error(Role::Relational, error)),
+            };
+            let Some(last) = page.last() else { return Ok(()) };
+            after = Some(Arc::clone(&last.id));
+            for record in &page {
+                match record.state {
+                    DocumentState::Live(_) => report.documents += 1,
+                    DocumentState::Deleted => report.tombstones += 1,
+                }
+            }
+            done += page.len() as u64;
+            self.apply(store, collection, page).await?;
+            if let Some(progress) = &self.progress {
+                let name = Arc::clone(&collection.key.name);
+                progress(Progress::new(self.role, name, done));
+            }
+        }
+    }
+
+    /// Applies a page, trying again what fails for a passing reason.
+    async fn apply(
+        &self,
+        store: &Arc<Store>,
+        collection: &Collection,
+        page: Vec<StoredRecord>,
+    ) -> Result<()> {
+        let mutations: Arc<[Mutation]> = page
+            .into_iter()
+            .map(|record| match record.state {
+                DocumentState::Live(content) => {
+                    Mutation::upsert(record.id, record.version, content)
+                }
+                DocumentState::Deleted => Mutation::delete(record.id, record.version),
+            })
+            .collect();
+        let mut tries = 1;
+        loop {
+            match self.apply_once(store, collection, &mutations).await {
+                Ok(()) => return Ok(()),
+                Err(error) if error.is_transient() && tries < TRIES => {
+                    store.note_failure(&error);
+                    tries += 1;
+                    self.room.runtime.sleep(BETWEEN_TRIES).await;
+                }
+                Err(error) => return Err(self.failed(error)),
+            }
+        }
+    }
+
+    async fn apply_once(
+        &self,
+        store: &Arc<Store>,
+        collection: &Collection,
+        mutations: &Arc<[Mutation]>,
+    ) -> BackendResult<()> {
+        let backend = store.connect().await?.as_backend();
+        let epoch = self.room.journal.epoch();
+        let create = CreateCollectionRequest::new(collection.clone(), epoch);
+        backend.create_collection(create).await?;
+        let size = backend.capabilities().max_batch.max(1);
+        for chunk in mutations.chunks(size) {
+            let request = ApplyRequest::new(collection.key.clone(), epoch, chunk);
+            for result in backend.apply(request).await? {
+                result?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until the store has every live entry.
+    async fn drain(&self) -> Result<()> {
+        loop {
+            let changed = self.room.backlog.changed.notified();
+            if self.room.backlog.is_caught_up(self.role) {
+                return Ok(());
+            }
+            self.room.check_open()?;
+            changed.await;
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Opening a manager: configuration → journal → roster → write room → monitor.
+
+use std::sync::Arc;
+
+use super::{DatabaseManager, Inner};
+use crate::{
+    Error, ErrorKind, Result, Runtime,
+    backend::{BackendFactory, OpenContext, Registry},
+    config::{Config, JournalType, Settings},
+    embed::{Embedder, HashingEmbedder},
+    health::{Monitor, MonitorSettings},
+    journal::{EmbeddedJournal, Journal, JournalOptions, JournalSource, MemoryStorage},
+    memory::MemoryFactory,
+    model::Role,
+    resilience::ResilienceSettings,
+    roster::{RoleSetting, RosterOpening, open_roster},
+    search::SearchRoom,
+    write::{WriteParts, WriteRoom, WriteSettings, journal_error},
+};
+
+/// An attempt's share of the time for an operation, so that a silent store leaves time to retry.
+const ATTEMPTS_PER_OPERATION: u32 = 3;
+/// Live entries from which on a disabled store (never the authority) is given up for a rebuild.
+const DISABLED_BACKLOG: u64 = 100_000;
+
+/// Opens a manager.
+#[must_use = "nothing is opened until `open` is awaited"]
+pub struct ManagerBuilder {
+    config: Config,
+    registry: Registry,
+    runtime: Option<Runtime>,
+    embedder: Option<Arc<dyn Embedder>>,
+    journal: Option<JournalSource>,
+    adopt: bool,
+}
+
+impl std::fmt::Debug for ManagerBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ManagerBuilder").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl ManagerBuilder {
+    pub(super) fn new(config: Config) -> Self {
+        let mut registry = Registry::new();
+        for role in Role::ALL {
+            registry.register(MemoryFactory::of(role));
+        }
+        Self { config, registry, runtime: None, embedder: None, journal: None, adopt: false }
+    }
+
+    /// Adds every service of another registry.
+    pub fn registry(mut self, registry: Registry) -> Self {
+        self.registry.merge(registry);
+        self
+    }
+
+    /// Adds a service of one's own; one of the same role and name is replaced.
+    pub fn register(mut self, factory: impl BackendFactory + 'static) -> Self {
+        self.registry.register(factory);
+        self
+    }
+
+    /// Uses this clock, randomness and executor instead of tokio's.
+    pub fn runtime(mut self, runtime: Runtime) -> Self {
+        self.runtime = Some(runtime);
+        self
+    }
+
+    /// Uses this embedder, whatever the configuration says.
+    pub fn embedder(mut self, embedder: Arc<dyn Embedder>) -> Self {
+        self.embedder = Some(embedder);
+        self
+    }
+
+    /// Keeps the journal there, whatever the configuration says.
+    pub fn journal(mut self, source: JournalSource) -> Self {
+        self.journal = Some(source);
+        self
+    }
+
+    /// Takes over stores that belong to another journal or carry no stamp, instead of refusing
+    /// them: the journal's clock is lifted above every version they hold, and nothing is
+    /// discarded. Run `check_consistency` afterwards: what the stores hold was never compared.
+    pub fn adopt(mut self) -> Self {
+        self.adopt = true;
+        self
+    }
+
+    /// Opens the journal and the stores, and starts catching up.
+    ///
+    /// A store that does not answer is no error: it is opened as soon as it does.
+    ///
+    /// # Errors
+    /// `Config` for a wrong configuration; `Locked` if another process holds the journal or a
+    /// store; `Damaged` if the journal or a store is; `ForeignStore` if a store does not belong to
+    /// the journal.
+    pub async fn open(self) -> Result<DatabaseManager> {
+        let mut settings = self.config.settings()?;
+        settings.resolve_secrets()?;
+        let runtime = self.runtime.clone().unwrap_or_else(Runtime::tokio);
+        let embedder = match &self.embedder {
+            Some(embedder) => Some(Arc::clone(embedder)),
+            None => configured_embedder(&settings, &runtime)?,
+        };
+        let (journal, journal_location) = self.open_journal(&settings, &runtime).await?;
+        tracing::info!(journal = %journal_location, epoch = journal.epoch(), "journal opened");
+        let mut context =
+            OpenContext::new(runtime.clone()).pool_size(settings.performance.connection_pool_size);
+        context.data_directory = settings.data_directory.clone();
+        let roster = open_roster(
+            RosterOpening {
+                registry: &self.registry,
+                journal: Arc::clone(&journal),
+                journal_location: journal_location.clone(),
+                context,
+                resilience: resilience(&settings),
+                adopt: self.adopt,
+            },
+            roles(&settings),
+        )
+        .await?;
+        let room = WriteRoom::start(WriteParts {
+            runtime: runtime.clone(),
+            journal,
+            stores: roster.stores,
+            disabled: roster.disabled.iter().map(|r| (r.role, r.state)).collect(),
+            settings: WriteSettings {
+                level: settings.write.level,
+                timeout: settings.write.timeout,
+                batch_size: settings.performance.batch_size,
+                disabled_backlog: DISABLED_BACKLOG,
+            },
+            embedder,
+        })
+        .await
+        .map_err(journal_error)?;
+        create_collections(&room, &settings).await?;
+        let monitor = Arc::new(Monitor::new(MonitorSettings {
+            interval: settings.health.interval,
+            timeout: settings.health.timeout,
+            failure_threshold: settings.health.failure_threshold,
+            success_threshold: settings.health.success_threshold,
+        }));
+        room.keep(runtime.spawn(Arc::clone(&monitor).run(Arc::clone(&room))));
+        let search = SearchRoom::new();
+        let inner = Inner { room, search, monitor, settings, journal_location };
+        Ok(DatabaseManager { inner: Arc::new(inner) })
+    }
+
+    async fn open_journal(
+        &self,
+        settings: &Settings,
+        runtime: &Runtime,
+    ) -> Result<(Arc<dyn Journal>, String)> {
+        let (source, location) = match (&self.journal, settings.journal.journal_type) {
+            (Some(source), _) => (source.clone(), "given in code".to_owned()),
+            (None, JournalType::Memory) => {
+                (JournalSource::Storage(Arc::new(MemoryStorage::new())), "memory".to_owned())
+            }
+            (None, JournalType::Embedded) => {
+                let path = settings.journal_path();
+                let location = path.display().to_string();
+                (JournalSource::Directory(path), location)
+            }
+        };
+        let mut options = JournalOptions::default();
+        if let Some(entries) = settings.journal.max_entries {
+            options.max_entries = entries;
+        }
+        if let Some(bytes) = settings.journal.max_bytes {
+            options.max_bytes = bytes;
+        }
+        options.retention = options.retention.max(settings.journal.record_lifetime);
+        let journal = EmbeddedJournal::open(source, options, runtime.clone())
+            .await
+            .map_err(|error| journal_error(error).with("journal", &location))?;
+        Ok((journal, location))
+    }
+}
+
+fn roles(settings: &Settings) -> Vec<RoleSetting> {
+    Role::ALL
+        .into_iter()
+        .filter_map(|role| {
+            settings.store(role).map(|store| RoleSetting {
+                role,
+                service: store.service.clone(),
+                config: store.config.clone(),
+            })
+        })
+        .collect()
+}
+
+fn resilience(settings: &Settings) -> ResilienceSettings {
+    let total = settings.performance.query_timeout;
+    ResilienceSettings {
+        total_timeout: total,
+        attempt_timeout: total / ATTEMPTS_PER_OPERATION,
+        retry_attempts: settings.performance.retry_attempts,
+        breaker_threshold: settings.performance.circuit_breaker_threshold,
+        ..ResilienceSettings::default()
+    }
+}
+
+/// # Errors
+/// `Config`: the embedder is unknown here; one that comes from another crate is handed to
+/// [`ManagerBuilder::embedder`].
+fn configured_embedder(
+    settings: &Settings,
+    runtime: &Runtime,
+) -> Result<Option<Arc<dyn Embedder>>> {
+    match settings.embedding.embedding_type.as_str() {
+        "none" => Ok(None),
+        "hashing" => {
+            let embedder = HashingEmbedder::from_config(&settings.embedding.config, runtime.clone())?;
+            Ok(Some(Arc::new(embedder)))
+        }
+        other => Err(Error::new(
+            ErrorKind::Config,
+            format!("unknown embedding type {other:?}; known: hashing, none"),
+        )),
+    }
+}
+
+/// Creates the configured collections that do not exist yet.
+async fn create_collections(room: &WriteRoom, settings: &Settings) -> Result<()> {
+    for (name, options) in &settings.collections {
+        let (collection, _) = room
+            .journal
+            .create_collection(name, options.clone())
+            .await
+            .map_err(|error| journal_error(error).with("collection", name))?;
+        room.remember_collection(collection);
+    }
+    Ok(())
+}

@@ -1,0 +1,469 @@
+//! The facade: thin, every verb delegates to its room.
+
+mod builder;
+mod search_context;
+mod verbs;
+
+use std::{sync::Arc, time::Duration};
+
+pub use builder::ManagerBuilder;
+pub use verbs::{DeleteDocument, DeleteDocuments, DropCollection, StoreDocument, StoreDocuments};
+
+use self::search_context::ManagerSearch;
+use crate::{
+    Error, ErrorKind, Result,
+    config::{Config, Settings},
+    consistency::{CheckConsistency, Rebuild},
+    health::{BackendVerification, Health, Monitor},
+    journal::OperationLookup,
+    model::{
+        Collection, CollectionOptions, Document, Filter, OnTimeout, OperationId, OperationStatus,
+        Query, Receipt, Role, SearchResponse, StoredDocument, Version, WaitFor,
+    },
+    read::{Count, DocumentPage},
+    search::SearchRoom,
+    write::{
+        DocumentKey, ItemChange, WriteOptions, WriteRoom, journal_error, truncate_all,
+        validate_collection_name,
+    },
+};
+
+/// The most documents a page of `list_documents` has.
+const MAX_LIST: usize = 1_000;
+
+/// Keeps documents in a vector, a graph and a relational store in step, and searches them as one.
+///
+/// Cheap to clone; every clone is the same manager. Dropping the last clone closes it without
+/// losing anything that was acknowledged; [`DatabaseManager::close`] does so in an orderly way.
+///
+/// ```
+/// # use dbmanager_core::{DatabaseManager, model::{Document, Query}};
+/// # async fn run() -> dbmanager_core::Result<()> {
+/// let db = DatabaseManager::in_memory().await?;
+/// db.store_document("papers", Document::new("p1").title("Crash recovery")).await?;
+/// let found = db.search_documents("papers", Query::hybrid("recovery")).await?;
+/// assert_eq!(&*found.hits[0].id, "p1");
+/// # Ok(())
+/// # }
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(run()).unwrap();
+/// ```
+#[derive(Clone)]
+pub struct DatabaseManager {
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) room: Arc<WriteRoom>,
+    pub(crate) search: SearchRoom,
+    pub(crate) monitor: Arc<Monitor>,
+    pub(crate) settings: Settings,
+    journal_location: String,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.room.begin_close();
+    }
+}
+
+impl std::fmt::Debug for DatabaseManager {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DatabaseManager").field("stores", &self.inner.room.stores).finish()
+    }
+}
+
+/// The collections a search looks at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// These, by name; an unknown one is an error.
+    Collections(Vec<String>),
+    /// Every live collection.
+    All,
+}
+
+impl From<&str> for Scope {
+    fn from(name: &str) -> Self {
+        Scope::Collections(vec![name.to_owned()])
+    }
+}
+
+impl From<String> for Scope {
+    fn from(name: String) -> Self {
+        Scope::Collections(vec![name])
+    }
+}
+
+impl<S: Into<String>, const N: usize> From<[S; N]> for Scope {
+    fn from(names: [S; N]) -> Self {
+        Scope::Collections(names.into_iter().map(Into::into).collect())
+    }
+}
+
+impl From<Vec<String>> for Scope {
+    fn from(names: Vec<String>) -> Self {
+        Scope::Collections(names)
+    }
+}
+
+impl DatabaseManager {
+    /// Starts a manager from a configuration; the `dbmanager` crate's `open` does so with the
+    /// services that are compiled in.
+    pub fn builder(config: Config) -> ManagerBuilder {
+        ManagerBuilder::new(config)
+    }
+
+    /// A manager over in-memory stores and an in-memory journal, for users' own tests. It has the
+    /// same semantics as any other, and loses everything when it is dropped.
+    ///
+    /// # Errors
+    /// Never in practice; the signature is that of every opening.
+    pub async fn in_memory() -> Result<Self> {
+        Self::builder(Config::in_memory()).open().await
+    }
+
+    /// Where the journal is kept.
+    pub fn journal_location(&self) -> &str {
+        &self.inner.journal_location
+    }
+
+    /// Stores a document, replacing the one with the same id. A first write creates the
+    /// collection.
+    ///
+    /// Awaiting the builder answers when the level (default [`crate::model::Level::Quorum`]) is
+    /// reached. A quorum counts write acknowledgements: a search leg may still lack the document;
+    /// [`DatabaseManager::wait_for`] waits for it.
+    ///
+    /// # Errors
+    /// [`Error::write_outcome`] says what the failed write may have done: `Rejected` (no store
+    /// ever shows it), `Pending` (journaled, will be applied) or `Indeterminate`.
+    pub fn store_document(&self, collection: impl Into<String>, document: Document) -> StoreDocument {
+        StoreDocument::new(self, collection.into(), document)
+    }
+
+    /// Stores documents independently of each other: each has its own outcome, in the order given.
+    ///
+    /// # Errors
+    /// The outer error means that nothing was journaled. A document whose id stands earlier in the
+    /// batch is `Rejected`.
+    pub fn store_documents(
+        &self,
+        collection: impl Into<String>,
+        documents: impl IntoIterator<Item = Document>,
+    ) -> StoreDocuments {
+        StoreDocuments::new(self, collection.into(), documents.into_iter().collect())
+    }
+
+    /// Deletes a document. Deleting one that is not there is a write like any other: it leaves a
+    /// tombstone that keeps late writes from bringing it back.
+    ///
+    /// # Errors
+    /// As for [`DatabaseManager::store_document`]; `CollectionNotFound` if there is none.
+    pub fn delete_document(
+        &self,
+        collection: impl Into<String>,
+        id: impl Into<String>,
+    ) -> DeleteDocument {
+        DeleteDocument::new(self, collection.into(), id.into())
+    }
+
+    /// Deletes documents independently of each other.
+    ///
+    /// # Errors
+    /// As for [`DatabaseManager::store_documents`].
+    pub fn delete_documents<I: Into<String>>(
+        &self,
+        collection: impl Into<String>,
+        ids: impl IntoIterator<Item = I>,
+    ) -> DeleteDocuments {
+        let ids = ids.into_iter().map(|id| Arc::from(id.into())).collect();
+        DeleteDocuments::new(self, collection.into(), ids)
+    }
+
+    /// The current document, or `None` if there is none. Sees the journal: a manager reads its own
+    /// writes, whatever stores are down.
+    ///
+    /// # Errors
+    /// The authority cannot be read and the journal does not hold the id: never `None` then.
+    pub async fn get_document(
+        &self,
+        collection: impl AsRef<str>,
+        id: impl AsRef<str>,
+    ) -> Result<Option<StoredDocument>> {
+        let ids = [Arc::from(id.as_ref())];
+        let answers = self.inner.room.get(collection.as_ref(), &ids).await?;
+        answers.into_iter().next().unwrap_or(Ok(None))
+    }
+
+    /// The current documents, in the order of the ids; `None` for those that are not there.
+    ///
+    /// # Errors
+    /// As for [`DatabaseManager::get_document`], if any of them cannot be told.
+    pub async fn get_documents<I: AsRef<str>>(
+        &self,
+        collection: impl AsRef<str>,
+        ids: impl IntoIterator<Item = I>,
+    ) -> Result<Vec<Option<StoredDocument>>> {
+        let ids: Vec<Arc<str>> = ids.into_iter().map(|id| Arc::from(id.as_ref())).collect();
+        self.inner.room.get(collection.as_ref(), &ids).await?.into_iter().collect()
+    }
+
+    /// Searches one collection, several or all.
+    ///
+    /// A failed leg is never an empty result: see [`SearchResponse::degraded`] and the leg
+    /// reports. Every hit was checked against the current document and explains itself.
+    ///
+    /// # Errors
+    /// The query is wrong, a collection does not exist, or no leg answered.
+    pub async fn search_documents(
+        &self,
+        scope: impl Into<Scope>,
+        query: Query,
+    ) -> Result<SearchResponse> {
+        let collections = self.resolve(scope.into())?;
+        let context = ManagerSearch::prepare(&self.inner).await;
+        let timeout = self.inner.settings.search.timeout;
+        self.inner.search.search(Arc::new(context), &collections, query, timeout).await
+    }
+
+    fn resolve(&self, scope: Scope) -> Result<Vec<Collection>> {
+        match scope {
+            Scope::All => Ok(self.inner.room.collections()),
+            Scope::Collections(names) => names
+                .into_iter()
+                .map(|name| {
+                    self.inner.room.collection(&name).ok_or_else(|| {
+                        Error::new(ErrorKind::CollectionNotFound, "there is no such collection")
+                            .with("collection", name)
+                    })
+                })
+                .collect(),
+        }
+    }
+
+    /// A page of documents by the bytes of their id, at most 1,000; `after` is the last page's
+    /// `next`.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a limit of 0 or above 1,000; `CollectionNotFound`; the authority cannot
+    /// be read.
+    pub async fn list_documents(
+        &self,
+        collection: impl AsRef<str>,
+        filter: Option<Filter>,
+        after: Option<String>,
+        limit: usize,
+    ) -> Result<DocumentPage> {
+        if limit == 0 || limit > MAX_LIST {
+            return Err(Error::new(ErrorKind::InvalidInput, "the limit is out of range")
+                .with("limit", limit)
+                .with("highest", MAX_LIST));
+        }
+        self.inner.room.list(collection.as_ref(), after, limit, filter.map(Arc::new)).await
+    }
+
+    /// How many live documents the authority holds.
+    ///
+    /// # Errors
+    /// `CollectionNotFound`; the authority cannot be read.
+    pub async fn count(
+        &self,
+        collection: impl AsRef<str>,
+        filter: Option<Filter>,
+    ) -> Result<Count> {
+        self.inner.room.count(collection.as_ref(), filter.map(Arc::new)).await
+    }
+
+    /// The live collections, by name.
+    pub fn collections(&self) -> Vec<Collection> {
+        self.inner.room.collections()
+    }
+
+    /// Creates a collection, or returns the one that exists if `options` ask for nothing it does
+    /// not have.
+    ///
+    /// # Errors
+    /// `InvalidInput`: a bad name, or the collection exists with other options.
+    pub async fn create_collection(
+        &self,
+        name: impl AsRef<str>,
+        options: CollectionOptions,
+    ) -> Result<Collection> {
+        let room = &self.inner.room;
+        room.check_open()?;
+        validate_collection_name(name.as_ref(), &room.limits())?;
+        let (collection, _) =
+            room.journal.create_collection(name.as_ref(), options).await.map_err(journal_error)?;
+        room.remember_collection(collection.clone());
+        Ok(collection)
+    }
+
+    /// Drops a collection with everything in it. It is gone at once for readers, and is removed
+    /// from every store like any write is applied.
+    ///
+    /// # Errors
+    /// `CollectionNotFound`; otherwise as for [`DatabaseManager::store_document`].
+    pub fn drop_collection(&self, name: impl Into<String>) -> DropCollection {
+        DropCollection::new(self, name.into())
+    }
+
+    /// What became of an operation. An operation that was never accepted is recorded as refused,
+    /// so that the answer `NeverAccepted` stays true.
+    ///
+    /// # Errors
+    /// The journal cannot be read or written.
+    pub async fn status(&self, operation_id: OperationId) -> Result<OperationStatus> {
+        let room = &self.inner.room;
+        let mut lookup = room.journal.operation(operation_id).await.map_err(journal_error)?;
+        if lookup == OperationLookup::Unknown {
+            lookup = room.journal.refuse_operation(operation_id).await.map_err(journal_error)?;
+        }
+        Ok(match lookup {
+            OperationLookup::Accepted { version, collection, id, live, .. } => {
+                self.accepted_status(&DocumentKey::new(collection, id), version, live)
+            }
+            OperationLookup::Refused => OperationStatus::NeverAccepted,
+            OperationLookup::Expired => OperationStatus::Expired,
+            OperationLookup::Unknown => {
+                return Err(Error::new(
+                    ErrorKind::Internal,
+                    "the journal recorded an operation as refused and does not know it",
+                ));
+            }
+        })
+    }
+
+    fn accepted_status(&self, document: &DocumentKey, version: Version, live: bool) -> OperationStatus {
+        use crate::write::Acknowledgement;
+        let backlog = &self.inner.room.backlog;
+        if !live || !backlog.is_live(version) {
+            return OperationStatus::Done(version);
+        }
+        let standing = backlog.standing(document, version);
+        if standing.iter().any(|s| s.acknowledgement == Acknowledgement::Parked) {
+            OperationStatus::Parked(version)
+        } else if standing.iter().all(|s| s.acknowledgement == Acknowledgement::Applied) {
+            OperationStatus::Done(version)
+        } else {
+            OperationStatus::Pending(version)
+        }
+    }
+
+    /// Waits until a write has reached a level, or is found by searches, and returns its receipt
+    /// as it stands then.
+    ///
+    /// # Errors
+    /// `LevelNotReached` with the write outcome `Pending` if the time runs out or the level cannot
+    /// be reached now.
+    pub async fn wait_for(
+        &self,
+        receipt: &Receipt,
+        what: impl Into<WaitFor>,
+        timeout: Duration,
+    ) -> Result<Receipt> {
+        verbs::wait_for(&self.inner, receipt, what.into(), timeout).await
+    }
+
+    /// The monitor's last result and its age.
+    pub fn health(&self) -> Health {
+        self.inner.monitor.last(&self.inner)
+    }
+
+    /// Probes the journal and every store now.
+    pub async fn health_check(&self) -> Health {
+        self.inner.monitor.check(&self.inner).await
+    }
+
+    /// Opens and verifies the connection to every enabled store: that it answers, and that it
+    /// belongs to this journal.
+    pub async fn verify_backends(&self) -> Vec<BackendVerification> {
+        crate::health::verify_backends(&self.inner.room).await
+    }
+
+    /// Compares every store with the authority and the journal. Reads only, unless it is asked to
+    /// repair.
+    pub fn check_consistency(&self) -> CheckConsistency {
+        CheckConsistency::new(Arc::clone(&self.inner.room))
+    }
+
+    /// Empties a store and fills it again from the authority, while writes go on.
+    pub fn rebuild(&self, role: Role) -> Rebuild {
+        Rebuild::new(Arc::clone(&self.inner.room), role)
+    }
+
+    /// Sends a parked write to its store again.
+    ///
+    /// # Errors
+    /// `InvalidInput` if nothing is parked under this version and role; the journal cannot be
+    /// written.
+    pub async fn retry_parked(&self, role: Role, version: Version) -> Result<()> {
+        let room = &self.inner.room;
+        let not_parked = || {
+            Error::new(ErrorKind::InvalidInput, "nothing is parked under this version")
+                .with_role(role)
+                .with("version", version)
+        };
+        let store = room.store(role).ok_or_else(not_parked)?;
+        room.journal.unpark(version, store.store_id()).await.map_err(journal_error)?;
+        if room.backlog.unpark(role, version) { Ok(()) } else { Err(not_parked()) }
+    }
+
+    /// Takes a store that is no longer enabled off the roster, so that it no longer holds the
+    /// journal's truncation. If it comes back it needs a rebuild.
+    ///
+    /// # Errors
+    /// `InvalidInput` if the role has no disabled store; the journal cannot be written.
+    pub async fn remove_store(&self, role: Role) -> Result<()> {
+        verbs::remove_store(&self.inner, role).await
+    }
+
+    /// Closes the manager: refuses new writes, finishes the append under way, stops starting
+    /// attempts, waits for running ones, makes the stores durable and releases every lock.
+    /// Whatever a store has yet to receive stays in the journal. Repeating it is `Ok`.
+    ///
+    /// # Errors
+    /// `Timeout` if the deadline passes first; nothing acknowledged is lost by it.
+    pub async fn close(&self, deadline: Duration) -> Result<()> {
+        let room = Arc::clone(&self.inner.room);
+        room.begin_close();
+        let work = async {
+            room.join().await;
+            if let Err(error) = truncate_all(&room).await {
+                tracing::info!(error, "entries stay in the journal for the next opening");
+            }
+            let mut failed = None;
+            for store in &room.stores {
+                if let Err(error) = store.close().await {
+                    tracing::warn!(role = %store.role, %error, "store did not close cleanly");
+                    failed.get_or_insert((store.role, error));
+                }
+            }
+            room.journal.close().await.map_err(journal_error)?;
+            match failed {
+                None => Ok(()),
+                Some((role, error)) => Err(crate::read::read_error(role, error)),
+            }
+        };
+        match room.runtime.timeout(deadline, work).await {
+            Ok(result) => result,
+            Err(_) => Err(Error::new(ErrorKind::Timeout, "closing took longer than its deadline")),
+        }
+    }
+
+    pub(crate) fn default_options(&self) -> WriteOptions {
+        let settings = &self.inner.room.settings;
+        WriteOptions {
+            level: settings.level,
+            with_authority: false,
+            timeout: settings.timeout,
+            on_timeout: OnTimeout::Error,
+        }
+    }
+
+    pub(crate) fn room(&self) -> &Arc<WriteRoom> {
+        &self.inner.room
+    }
+
+    pub(crate) fn upsert(document: Document) -> (Arc<str>, ItemChange) {
+        (Arc::from(document.id.as_str()), ItemChange::Upsert(Box::new(document)))
+    }
+}

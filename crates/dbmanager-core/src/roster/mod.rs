@@ -1,0 +1,9 @@
+//! The stores of a manager: opening and reopening them, their stamps, their standing.
+
+mod open;
+mod stamp;
+mod store;
+
+pub(crate) use open::{RoleSetting, RosterOpening, open_roster, store_error};
+use stamp::lacking_state;
+pub(crate) use store::{Store, StoreStatus};

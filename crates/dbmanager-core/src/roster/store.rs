@@ -1,0 +1,385 @@
+//! One store: its connection, opened when it is needed and verified after every doubt.
+
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use super::stamp::{JournalFacts, Judgement, Moment, judge, lacking_state};
+use crate::{
+    Runtime,
+    backend::{
+        AnyBackend, Backend, BackendError, BackendErrorKind, BackendFactory, BackendResult,
+        Capabilities, GraphBackend, OpenContext, RelationalBackend, ServiceConfig, Stamp,
+        StampRequest, VectorBackend,
+    },
+    journal::{Journal, RosterRecord, RosterState},
+    model::{Role, StoreId, Version},
+    resilience::{CallClass, CircuitState, Guard, guard_backend},
+};
+
+/// What is known of a store without asking it.
+#[derive(Clone, Debug)]
+pub(crate) struct StoreStatus {
+    pub(crate) record: RosterRecord,
+    pub(crate) connected: bool,
+    pub(crate) rebuilding: bool,
+    pub(crate) circuit: CircuitState,
+    pub(crate) error: Option<Arc<str>>,
+}
+
+#[derive(Debug)]
+struct State {
+    record: RosterRecord,
+    backend: Option<AnyBackend>,
+    /// The stamp was checked since the last doubt.
+    verified: bool,
+    rebuilding: bool,
+    error: Option<Arc<str>>,
+    /// Kept over a lost connection, for validation of writes.
+    capabilities: Option<Capabilities>,
+}
+
+/// A store in its role. The connection is opened through the factory, and its stamp is checked at
+/// every opening and again after every failure that could hide a restart.
+pub(crate) struct Store {
+    pub(crate) role: Role,
+    pub(crate) service: Arc<str>,
+    factory: Arc<dyn BackendFactory>,
+    config: ServiceConfig,
+    context: OpenContext,
+    guard: Arc<Guard>,
+    journal: Arc<dyn Journal>,
+    state: Mutex<State>,
+    connecting: tokio::sync::Mutex<()>,
+    /// Held by whoever writes to the store: its sender, or a rebuild that empties it.
+    turn: tokio::sync::Mutex<()>,
+    /// Confirmations of this session can no longer be trusted: compare with what the store holds.
+    reconcile: AtomicBool,
+    /// How often the store was opened or verified anew.
+    openings: AtomicU64,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("role", &self.role).field("service", &self.service).finish()
+    }
+}
+
+/// What a store is opened from.
+pub(crate) struct StoreParts {
+    pub(crate) factory: Arc<dyn BackendFactory>,
+    pub(crate) config: ServiceConfig,
+    pub(crate) context: OpenContext,
+    pub(crate) guard: Arc<Guard>,
+    pub(crate) journal: Arc<dyn Journal>,
+    pub(crate) record: RosterRecord,
+}
+
+impl Store {
+    pub(crate) fn new(parts: StoreParts) -> Self {
+        Self {
+            role: parts.record.role,
+            service: Arc::from(parts.record.service.as_str()),
+            factory: parts.factory,
+            config: parts.config,
+            context: parts.context,
+            guard: parts.guard,
+            journal: parts.journal,
+            state: Mutex::new(State {
+                record: parts.record,
+                backend: None,
+                verified: false,
+                rebuilding: false,
+                error: None,
+                capabilities: None,
+            }),
+            connecting: tokio::sync::Mutex::new(()),
+            turn: tokio::sync::Mutex::new(()),
+            reconcile: AtomicBool::new(true),
+            openings: AtomicU64::new(0),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn store_id(&self) -> StoreId {
+        self.lock().record.store_id
+    }
+
+    /// Waits for the turn to write to the store.
+    pub(crate) async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.turn.lock().await
+    }
+
+    pub(crate) fn is_enabled(&self) -> bool {
+        self.lock().record.enabled
+    }
+
+    pub(crate) fn record(&self) -> RosterRecord {
+        self.lock().record.clone()
+    }
+
+    pub(crate) fn capabilities(&self) -> Option<Capabilities> {
+        self.lock().capabilities.clone()
+    }
+
+    pub(crate) fn runtime(&self) -> &Runtime {
+        &self.context.runtime
+    }
+
+    pub(crate) fn status(&self) -> StoreStatus {
+        let circuit = self.guard.circuit();
+        let state = self.lock();
+        StoreStatus {
+            record: state.record.clone(),
+            connected: state.backend.is_some() && state.verified,
+            rebuilding: state.rebuilding,
+            circuit,
+            error: state.error.clone(),
+        }
+    }
+
+    pub(crate) fn circuit_is_open(&self) -> bool {
+        matches!(self.guard.circuit(), CircuitState::Open { .. })
+    }
+
+    /// Whether confirmations must be compared with the store before they are trusted; asking
+    /// clears it.
+    pub(crate) fn take_reconcile(&self) -> bool {
+        self.reconcile.swap(false, Ordering::AcqRel)
+    }
+
+    /// A number that changes with every opening; `None` while confirmations are in doubt.
+    pub(crate) fn trusted_opening(&self) -> Option<u64> {
+        let doubt = self.reconcile.load(Ordering::Acquire) || !self.lock().verified;
+        (!doubt).then(|| self.openings.load(Ordering::Acquire))
+    }
+
+    /// Asks for another comparison, since the last one did not come to its end.
+    pub(crate) fn want_reconcile(&self) {
+        self.reconcile.store(true, Ordering::Release);
+    }
+
+    /// Takes note of a failure: after one that may hide a restart or a replacement of the store,
+    /// its stamp is read again before the next use.
+    pub(crate) fn note_failure(&self, error: &BackendError) {
+        let mut state = self.lock();
+        state.error = Some(Arc::from(error.to_string()));
+        if matches!(
+            error.kind(),
+            BackendErrorKind::Unavailable
+                | BackendErrorKind::Timeout
+                | BackendErrorKind::StaleEpoch
+                | BackendErrorKind::Foreign
+                | BackendErrorKind::Damaged
+        ) {
+            state.verified = false;
+        }
+    }
+
+    pub(crate) fn note_success(&self) {
+        self.lock().error = None;
+    }
+
+    /// Replaces the record before the store's first use, in the journal first.
+    pub(super) async fn replace_record(&self, record: RosterRecord) -> BackendResult<()> {
+        self.update(|current| *current = record).await
+    }
+
+    /// The store, opened and with its stamp checked.
+    ///
+    /// # Errors
+    /// Why it cannot be used now; `Foreign` if it does not belong to the journal.
+    pub(crate) async fn connect(&self) -> BackendResult<AnyBackend> {
+        if let Some(backend) = self.ready() {
+            return Ok(backend);
+        }
+        let _one_at_a_time = self.connecting.lock().await;
+        if let Some(backend) = self.ready() {
+            return Ok(backend);
+        }
+        let result = self.open_and_verify(Moment::Reconnecting).await;
+        if let Err(error) = &result {
+            self.lock().error = Some(Arc::from(error.to_string()));
+        }
+        result
+    }
+
+    fn ready(&self) -> Option<AnyBackend> {
+        let state = self.lock();
+        state.backend.clone().filter(|_| state.verified)
+    }
+
+    /// Opens the store at the manager's opening. The record may be replaced first: see
+    /// [`super::open`].
+    pub(crate) async fn open(&self) -> BackendResult<Arc<dyn Backend>> {
+        let backend = self.open_backend().await?;
+        Ok(backend.as_backend())
+    }
+
+    async fn open_backend(&self) -> BackendResult<AnyBackend> {
+        if let Some(backend) = self.lock().backend.clone() {
+            return Ok(backend);
+        }
+        let opened = self
+            .guard
+            .run("open", CallClass::Read, || self.factory.open(&self.config, &self.context))
+            .await?;
+        let backend = guard_backend(opened, &self.guard);
+        let mut state = self.lock();
+        state.capabilities = Some(backend.as_backend().capabilities().clone());
+        state.backend = Some(backend.clone());
+        state.verified = false;
+        Ok(backend)
+    }
+
+    /// Checks the stamp and writes this epoch into it.
+    pub(crate) async fn open_and_verify(&self, moment: Moment) -> BackendResult<AnyBackend> {
+        let backend = self.open_backend().await?;
+        let verified = self.verify(&backend, moment).await;
+        match verified {
+            Ok(()) => {
+                self.openings.fetch_add(1, Ordering::AcqRel);
+                self.reconcile.store(true, Ordering::Release);
+                let mut state = self.lock();
+                state.verified = true;
+                state.error = None;
+                Ok(backend)
+            }
+            Err(error) => {
+                // A connection that cannot even tell its stamp may be stale: open another one.
+                if !matches!(error.kind(), BackendErrorKind::CircuitOpen) {
+                    self.disconnect(&backend).await;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn disconnect(&self, backend: &AnyBackend) {
+        {
+            let mut state = self.lock();
+            state.backend = None;
+            state.verified = false;
+        }
+        if let Err(error) = backend.as_backend().close().await {
+            tracing::warn!(role = %self.role, service = %self.service, %error, "a lost store did not close");
+        }
+    }
+
+    async fn verify(&self, backend: &AnyBackend, moment: Moment) -> BackendResult<()> {
+        let plain = backend.as_backend();
+        let identity = plain.identity().await?;
+        let facts = self.facts();
+        let record = self.record();
+        let judgement = judge(&identity, &record, facts, moment)?;
+        if let Judgement::Lacking(reason) = judgement
+            && !matches!(record.state, RosterState::NeedsRebuild | RosterState::NeedsRestore)
+        {
+            tracing::error!(role = %self.role, service = %self.service, reason, "store needs a rebuild");
+            self.update(|r| r.state = lacking_state(r.role)).await?;
+        }
+        // The stamp may be ahead of the roster: the stores are stamped before the journal truncates.
+        let stamped = identity.stamp.map_or(Version::ZERO, |stamp| stamp.progress);
+        self.stamp(plain.as_ref(), self.record().progress.max(stamped)).await?;
+        if !record.stamped {
+            self.update(|r| r.stamped = true).await?;
+        }
+        Ok(())
+    }
+
+    fn facts(&self) -> JournalFacts {
+        JournalFacts {
+            journal_id: self.journal.journal_id(),
+            epoch: self.journal.epoch(),
+            mark: self.journal.mark(),
+        }
+    }
+
+    /// Writes the stamp with this progress; everything applied before is durable then.
+    pub(crate) async fn stamp(&self, backend: &dyn Backend, progress: Version) -> BackendResult<()> {
+        let record = self.record();
+        let stamp = Stamp {
+            store_id: record.store_id,
+            journal_id: self.journal.journal_id(),
+            epoch: self.journal.epoch(),
+            progress,
+        };
+        // A store that lacks data may hold a stamp of an earlier life with a higher progress.
+        let request = StampRequest::new(stamp);
+        let lacking =
+            matches!(record.state, RosterState::NeedsRebuild | RosterState::NeedsRestore);
+        backend.write_stamp(if lacking { request.replace() } else { request }).await
+    }
+
+    /// Changes the record, in the journal first.
+    pub(crate) async fn update(&self, change: impl FnOnce(&mut RosterRecord)) -> BackendResult<()> {
+        let mut record = self.record();
+        change(&mut record);
+        self.journal.put_store(record.clone()).await.map_err(|error| {
+            BackendError::new(BackendErrorKind::Unavailable, "the roster cannot be written")
+                .not_applied()
+                .with_source(error)
+        })?;
+        self.lock().record = record;
+        Ok(())
+    }
+
+    /// Takes note of progress that the journal has recorded in its own transaction.
+    pub(crate) fn set_progress(&self, progress: Version) {
+        self.lock().record.progress = progress;
+    }
+
+    pub(crate) fn set_rebuilding(&self, rebuilding: bool) {
+        self.lock().rebuilding = rebuilding;
+    }
+
+    /// The backend in its role, if this store plays it and is connected.
+    ///
+    /// # Errors
+    /// Why it cannot be used now.
+    pub(crate) async fn vector(&self) -> BackendResult<Arc<dyn VectorBackend>> {
+        match self.connect().await? {
+            AnyBackend::Vector(backend) => Ok(backend),
+            _ => Err(wrong_role(self.role)),
+        }
+    }
+
+    pub(crate) async fn graph(&self) -> BackendResult<Arc<dyn GraphBackend>> {
+        match self.connect().await? {
+            AnyBackend::Graph(backend) => Ok(backend),
+            _ => Err(wrong_role(self.role)),
+        }
+    }
+
+    pub(crate) async fn relational(&self) -> BackendResult<Arc<dyn RelationalBackend>> {
+        match self.connect().await? {
+            AnyBackend::Relational(backend) => Ok(backend),
+            _ => Err(wrong_role(self.role)),
+        }
+    }
+
+    /// Closes the connection, if there is one.
+    pub(crate) async fn close(&self) -> BackendResult<()> {
+        let backend = {
+            let mut state = self.lock();
+            state.verified = false;
+            state.backend.take()
+        };
+        match backend {
+            Some(backend) => backend.as_backend().close().await,
+            None => Ok(()),
+        }
+    }
+}
+
+fn wrong_role(role: Role) -> BackendError {
+    BackendError::new(
+        BackendErrorKind::Config,
+        format!("the factory of the {role} service opened a store of another role"),
+    )
+    .not_applied()
+}

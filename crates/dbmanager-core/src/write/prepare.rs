@@ -1,0 +1,395 @@
+//! From a caller's document to a record that may be journaled: limits, vectors, embedding.
+
+use std::{collections::HashSet, sync::Arc};
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::WriteRoom;
+use crate::{
+    Error, ErrorKind, Result,
+    backend::Limits,
+    embed::EmbedderKind,
+    model::{
+        ChunkVector, Collection, CollectionOptions, Document, DocumentRecord, EmbeddingSpace,
+        Metadata, Metric, Reference, VectorOrigin, VectorSet,
+    },
+};
+
+/// Documents embedded at once.
+const EMBED_BATCH: usize = 64;
+
+fn invalid(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::InvalidInput, message)
+}
+
+/// # Errors
+/// `InvalidInput`: the name is empty, too long or contains NUL.
+pub(crate) fn validate_collection_name(name: &str, limits: &Limits) -> Result<()> {
+    if name.is_empty() {
+        return Err(invalid("the collection's name is empty"));
+    }
+    if name.len() > limits.max_collection_bytes {
+        return Err(invalid("the collection's name is too long")
+            .with("bytes", name.len())
+            .with("limit", limits.max_collection_bytes));
+    }
+    no_nul("collection name", name)
+}
+
+/// # Errors
+/// `InvalidInput`: the id is empty, too long or contains NUL.
+pub(crate) fn validate_id(id: &str, limits: &Limits) -> Result<()> {
+    if id.is_empty() {
+        return Err(invalid("the id is empty"));
+    }
+    if id.len() > limits.max_id_bytes {
+        return Err(invalid("the id is too long")
+            .with("bytes", id.len())
+            .with("limit", limits.max_id_bytes));
+    }
+    no_nul("id", id)
+}
+
+fn no_nul(what: &str, text: &str) -> Result<()> {
+    match text.bytes().position(|byte| byte == 0) {
+        None => Ok(()),
+        Some(at) => Err(invalid(format!("the {what} contains NUL")).with("at_byte", at)),
+    }
+}
+
+fn at_most(what: &str, value: usize, limit: usize) -> Result<()> {
+    if value <= limit {
+        return Ok(());
+    }
+    Err(invalid(format!("too many {what}")).with("found", value).with("limit", limit))
+}
+
+/// Checks everything that does not depend on the collection.
+///
+/// # Errors
+/// `InvalidInput`, naming what is wrong and the limit.
+pub(crate) fn validate_document(document: &Document, limits: &Limits) -> Result<()> {
+    validate_id(&document.id, limits)?;
+    no_nul("title", &document.title)?;
+    no_nul("text", &document.text)?;
+    at_most("bytes of text", document.text.len(), limits.max_text_bytes)?;
+    for (what, text) in
+        [("document type", &document.document_type), ("file path", &document.file_path)]
+    {
+        if let Some(text) = text {
+            no_nul(what, text)?;
+        }
+    }
+    validate_metadata("metadata", &document.metadata, limits)?;
+    at_most("references", document.references.len(), limits.max_references)?;
+    document.references.iter().try_for_each(|r| validate_reference(r, limits))?;
+    at_most("vectors", document.vectors.len(), limits.max_vectors)?;
+    document.vectors.iter().try_for_each(|v| {
+        validate_vector(&v.values, limits)?;
+        match v.passage {
+            Some(p) if p.start > p.end || p.end as usize > document.text.len() => {
+                Err(invalid("a passage lies outside the text")
+                    .with("start", p.start)
+                    .with("end", p.end)
+                    .with("text_bytes", document.text.len()))
+            }
+            _ => Ok(()),
+        }
+    })
+}
+
+fn validate_reference(reference: &Reference, limits: &Limits) -> Result<()> {
+    if reference.target.is_empty() {
+        return Err(invalid("a reference has an empty target"));
+    }
+    at_most("bytes of a reference's target", reference.target.len(), limits.max_id_bytes)?;
+    no_nul("reference's target", &reference.target)?;
+    no_nul("reference's kind", &reference.kind)?;
+    if let Some(collection) = &reference.collection {
+        validate_collection_name(collection, limits)?;
+    }
+    validate_metadata("reference's properties", &reference.properties, limits)
+}
+
+/// # Errors
+/// `InvalidInput`: the vector is empty, too long, or holds what is no finite number.
+pub(crate) fn validate_vector(values: &[f32], limits: &Limits) -> Result<()> {
+    if values.is_empty() {
+        return Err(invalid("a vector is empty"));
+    }
+    at_most("numbers in a vector", values.len(), limits.max_dimension)?;
+    match values.iter().position(|value| !value.is_finite()) {
+        None => Ok(()),
+        Some(at) => {
+            Err(invalid("a vector holds a number that is not finite").with("at_index", at))
+        }
+    }
+}
+
+/// Walks without recursion, so that hostile nesting cannot exhaust the stack.
+fn validate_metadata(what: &str, metadata: &Metadata, limits: &Limits) -> Result<()> {
+    let mut open: Vec<(usize, &Value)> = Vec::new();
+    for (key, value) in metadata {
+        no_nul(what, key)?;
+        open.push((1, value));
+    }
+    while let Some((depth, value)) = open.pop() {
+        if depth > limits.max_metadata_depth {
+            return Err(invalid(format!("the {what} is nested too deeply"))
+                .with("limit", limits.max_metadata_depth));
+        }
+        match value {
+            Value::String(text) => no_nul(what, text)?,
+            Value::Array(items) => open.extend(items.iter().map(|item| (depth + 1, item))),
+            Value::Object(fields) => {
+                for (key, value) in fields {
+                    no_nul(what, key)?;
+                    open.push((depth + 1, value));
+                }
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Drops a deep value without recursion: the caller's own JSON may be nested beyond the limit.
+pub(crate) fn drop_deep(metadata: Metadata) {
+    let mut open: Vec<Value> = metadata.into_iter().map(|(_, value)| value).collect();
+    while let Some(value) = open.pop() {
+        match value {
+            Value::Array(items) => open.extend(items),
+            Value::Object(fields) => open.extend(fields.into_iter().map(|(_, value)| value)),
+            _ => {}
+        }
+    }
+}
+
+/// A document on its way into the journal.
+pub(crate) struct Draft {
+    pub(crate) document: Document,
+    pub(crate) vectors: Option<VectorSet>,
+}
+
+impl Draft {
+    /// Takes the caller's vectors off the document.
+    pub(crate) fn new(mut document: Document) -> Self {
+        let given = std::mem::take(&mut document.vectors);
+        let vectors = (!given.is_empty()).then(|| VectorSet {
+            origin: VectorOrigin::Caller,
+            text_hash: None,
+            vectors: given
+                .into_iter()
+                .zip(0..)
+                .map(|(v, chunk)| ChunkVector { chunk, passage: v.passage, values: v.values })
+                .collect(),
+        });
+        Self { document, vectors }
+    }
+
+    fn dimension(&self) -> Option<usize> {
+        Some(self.vectors.as_ref()?.vectors.first()?.values.len())
+    }
+
+    /// What the embedder sees: the title on a line of its own, then the text.
+    fn embedded_text(&self) -> String {
+        match (self.document.title.is_empty(), self.document.text.is_empty()) {
+            (false, false) => format!("{}\n{}", self.document.title, self.document.text),
+            (false, true) => self.document.title.clone(),
+            _ => self.document.text.clone(),
+        }
+    }
+
+    /// # Errors
+    /// `InvalidInput`: the whole document is larger than a store can hold.
+    pub(crate) fn into_record(self, limits: &Limits) -> Result<Arc<DocumentRecord>> {
+        let vectors = self.vectors.unwrap_or_else(VectorSet::empty);
+        let record = DocumentRecord::new(self.document, vectors)
+            .map_err(|e| invalid("the document is not valid JSON").with_source(e))?;
+        at_most("bytes in the document", record.canonical().len(), limits.max_document_bytes)?;
+        Ok(Arc::new(record))
+    }
+}
+
+fn text_hash(text: &str) -> [u8; 32] {
+    Sha256::digest(text.as_bytes()).into()
+}
+
+impl WriteRoom {
+    /// The collection to write to; a first write creates it.
+    ///
+    /// # Errors
+    /// The name is invalid, or the journal cannot create it.
+    pub(super) async fn writable_collection(
+        &self,
+        name: &str,
+        first: Option<&Draft>,
+    ) -> Result<Collection> {
+        if let Some(known) = self.collection(name) {
+            return Ok(known);
+        }
+        validate_collection_name(name, &self.limits())?;
+        let mut options = CollectionOptions::new();
+        options.embedding_space = self.default_space(first);
+        let (collection, _) =
+            self.journal.create_collection(name, options).await.map_err(super::journal_error)?;
+        self.remember_collection(collection.clone());
+        Ok(collection)
+    }
+
+    /// The space of a collection that was created without one: the caller's if the first document
+    /// brings vectors, else the embedder's.
+    fn default_space(&self, first: Option<&Draft>) -> Option<EmbeddingSpace> {
+        let embedder = self.embedder.as_ref().map(|e| EmbeddingSpace {
+            model: e.model().to_owned(),
+            dimension: e.dimension(),
+            metric: e.metric(),
+        });
+        match first.and_then(Draft::dimension) {
+            Some(given) if embedder.as_ref().is_none_or(|e| e.dimension as usize != given) => {
+                Some(EmbeddingSpace {
+                    model: EmbeddingSpace::CALLER.to_owned(),
+                    dimension: u32::try_from(given).unwrap_or(u32::MAX),
+                    metric: Metric::Cosine,
+                })
+            }
+            _ => embedder,
+        }
+    }
+
+    /// The collection with an embedding space, which the first vectors decide if it has none.
+    pub(super) async fn with_space(
+        &self,
+        collection: Collection,
+        drafts: &[&Draft],
+    ) -> Result<Collection> {
+        if collection.options.embedding_space.is_some() {
+            return Ok(collection);
+        }
+        let first = drafts.iter().copied().find(|draft| draft.dimension().is_some());
+        let Some(space) = self.default_space(first) else { return Ok(collection) };
+        let collection = self
+            .journal
+            .set_embedding_space(&collection.key, space)
+            .await
+            .map_err(super::journal_error)?;
+        self.remember_collection(collection.clone());
+        Ok(collection)
+    }
+
+    /// Checks the vectors that the caller supplied against the collection's space.
+    pub(super) fn check_vectors(&self, collection: &Collection, draft: &Draft) -> Result<()> {
+        let (Some(set), Some(space)) = (&draft.vectors, &collection.options.embedding_space) else {
+            return Ok(());
+        };
+        let wrong = set.vectors.iter().find(|v| v.values.len() != space.dimension as usize);
+        match wrong {
+            None => Ok(()),
+            Some(vector) => Err(invalid("a vector has the wrong dimension")
+                .with("dimension", vector.values.len())
+                .with("expected", space.dimension)
+                .with("collection", &collection.key.name)),
+        }
+    }
+
+    /// Computes the vectors of the drafts that bring none. A draft whose text cannot be embedded
+    /// gets an error; the others are not touched by it.
+    pub(super) async fn embed(
+        &self,
+        collection: &Collection,
+        drafts: &mut [(usize, &mut Draft)],
+    ) -> Vec<(usize, Error)> {
+        let mut failed = Vec::new();
+        let Some(embedder) = &self.embedder else { return failed };
+        let Some(space) = &collection.options.embedding_space else { return failed };
+        if space.model == EmbeddingSpace::CALLER {
+            return failed;
+        }
+        let needs = |draft: &Draft| {
+            draft.vectors.is_none()
+                && !(draft.document.text.is_empty() && draft.document.title.is_empty())
+        };
+        if space.model != embedder.model() {
+            for (index, _) in drafts.iter().filter(|(_, draft)| needs(draft)) {
+                failed.push((
+                    *index,
+                    Error::new(
+                        ErrorKind::EmbeddingSpaceMismatch,
+                        "the collection was made with another embedding model",
+                    )
+                    .with("collection", &collection.key.name)
+                    .with("model", &space.model)
+                    .with("embedder", embedder.model()),
+                ));
+            }
+            return failed;
+        }
+        let mut wanted: Vec<_> = drafts.iter_mut().filter(|(_, draft)| needs(draft)).collect();
+        if embedder.kind() == EmbedderKind::Semantic {
+            self.reuse_vectors(collection, &mut wanted).await;
+            wanted.retain(|(_, draft)| draft.vectors.is_none());
+        }
+        for chunk in wanted.chunks_mut(EMBED_BATCH) {
+            let texts: Vec<Arc<str>> =
+                chunk.iter().map(|(_, draft)| Arc::from(draft.embedded_text())).collect();
+            let hashes: Vec<_> = texts.iter().map(|text| text_hash(text)).collect();
+            match embedder.embed_documents(texts).await {
+                Ok(vectors) if vectors.len() == hashes.len() => {
+                    for (((_, draft), values), hash) in chunk.iter_mut().zip(vectors).zip(hashes) {
+                        draft.vectors = Some(embedded_set(values, hash));
+                    }
+                }
+                Ok(vectors) => {
+                    let error = Error::new(ErrorKind::Embedding, "the embedder lost a text")
+                        .with("texts", hashes.len())
+                        .with("vectors", vectors.len());
+                    failed.extend(chunk.iter().map(|(index, _)| (*index, error.clone())));
+                }
+                Err(error) => {
+                    let error = Error::new(ErrorKind::Embedding, error.to_string())
+                        .with("model", embedder.model())
+                        .with_source(error);
+                    failed.extend(chunk.iter().map(|(index, _)| (*index, error.clone())));
+                }
+            }
+        }
+        failed
+    }
+
+    /// Takes over the vectors of unchanged texts from the current documents. A failure only means
+    /// that the text is embedded again.
+    async fn reuse_vectors(
+        &self,
+        collection: &Collection,
+        wanted: &mut [&mut (usize, &mut Draft)],
+    ) {
+        let ids: Vec<Arc<str>> =
+            wanted.iter().map(|(_, draft)| Arc::from(draft.document.id.as_str())).collect();
+        let current = self.current_records(&collection.key, &ids).await;
+        for ((_, draft), current) in wanted.iter_mut().zip(current) {
+            let Ok(Some((_, record))) = current else { continue };
+            let set = record.vectors();
+            if set.origin == VectorOrigin::Embedder
+                && set.text_hash == Some(text_hash(&draft.embedded_text()))
+            {
+                draft.vectors = Some(set.clone());
+            }
+        }
+    }
+}
+
+fn embedded_set(values: Vec<f32>, hash: [u8; 32]) -> VectorSet {
+    let vectors = if values.is_empty() {
+        Vec::new()
+    } else {
+        vec![ChunkVector { chunk: 0, passage: None, values }]
+    };
+    VectorSet { origin: VectorOrigin::Embedder, text_hash: Some(hash), vectors }
+}
+
+/// The positions of ids that stand earlier in the batch already.
+pub(super) fn repeated_ids<'a>(ids: impl Iterator<Item = &'a str>) -> HashSet<usize> {
+    let mut seen = HashSet::new();
+    ids.enumerate().filter(|(_, id)| !seen.insert(*id)).map(|(index, _)| index).collect()
+}
