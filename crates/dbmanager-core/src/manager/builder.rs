@@ -36,7 +36,9 @@ pub struct ManagerBuilder {
 
 impl std::fmt::Debug for ManagerBuilder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ManagerBuilder").field("config", &self.config).finish_non_exhaustive()
+        f.debug_struct("ManagerBuilder")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
     }
 }
 
@@ -46,7 +48,14 @@ impl ManagerBuilder {
         for role in Role::ALL {
             registry.register(MemoryFactory::of(role));
         }
-        Self { config, registry, runtime: None, embedder: None, journal: None, adopt: false }
+        Self {
+            config,
+            registry,
+            runtime: None,
+            embedder: None,
+            journal: None,
+            adopt: false,
+        }
     }
 
     /// Adds every service of another registry.
@@ -144,8 +153,16 @@ impl ManagerBuilder {
         }));
         room.keep(runtime.spawn(Arc::clone(&monitor).run(Arc::clone(&room))));
         let search = SearchRoom::new();
-        let inner = Inner { room, search, monitor, settings, journal_location };
-        Ok(DatabaseManager { inner: Arc::new(inner) })
+        let inner = Inner {
+            room,
+            search,
+            monitor,
+            settings,
+            journal_location,
+        };
+        Ok(DatabaseManager {
+            inner: Arc::new(inner),
+        })
     }
 
     async fn open_journal(
@@ -155,9 +172,10 @@ impl ManagerBuilder {
     ) -> Result<(Arc<dyn Journal>, String)> {
         let (source, location) = match (&self.journal, settings.journal.journal_type) {
             (Some(source), _) => (source.clone(), "given in code".to_owned()),
-            (None, JournalType::Memory) => {
-                (JournalSource::Storage(Arc::new(MemoryStorage::new())), "memory".to_owned())
-            }
+            (None, JournalType::Memory) => (
+                JournalSource::Storage(Arc::new(MemoryStorage::new())),
+                "memory".to_owned(),
+            ),
             (None, JournalType::Embedded) => {
                 let path = settings.journal_path();
                 let location = path.display().to_string();
@@ -213,7 +231,8 @@ fn configured_embedder(
     match settings.embedding.embedding_type.as_str() {
         "none" => Ok(None),
         "hashing" => {
-            let embedder = HashingEmbedder::from_config(&settings.embedding.config, runtime.clone())?;
+            let embedder =
+                HashingEmbedder::from_config(&settings.embedding.config, runtime.clone())?;
             Ok(Some(Arc::new(embedder)))
         }
         other => Err(Error::new(

@@ -62,7 +62,10 @@ pub(crate) struct Store {
 
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Store").field("role", &self.role).field("service", &self.service).finish()
+        f.debug_struct("Store")
+            .field("role", &self.role)
+            .field("service", &self.service)
+            .finish()
     }
 }
 
@@ -226,7 +229,9 @@ impl Store {
         }
         let opened = self
             .guard
-            .run("open", CallClass::Read, || self.factory.open(&self.config, &self.context))
+            .run("open", CallClass::Read, || {
+                self.factory.open(&self.config, &self.context)
+            })
             .await?;
         let backend = guard_backend(opened, &self.guard);
         let mut state = self.lock();
@@ -277,14 +282,18 @@ impl Store {
         let record = self.record();
         let judgement = judge(&identity, &record, facts, moment)?;
         if let Judgement::Lacking(reason) = judgement
-            && !matches!(record.state, RosterState::NeedsRebuild | RosterState::NeedsRestore)
+            && !matches!(
+                record.state,
+                RosterState::NeedsRebuild | RosterState::NeedsRestore
+            )
         {
             tracing::error!(role = %self.role, service = %self.service, reason, "store needs a rebuild");
             self.update(|r| r.state = lacking_state(r.role)).await?;
         }
         // The stamp may be ahead of the roster: the stores are stamped before the journal truncates.
         let stamped = identity.stamp.map_or(Version::ZERO, |stamp| stamp.progress);
-        self.stamp(plain.as_ref(), self.record().progress.max(stamped)).await?;
+        self.stamp(plain.as_ref(), self.record().progress.max(stamped))
+            .await?;
         if !record.stamped {
             self.update(|r| r.stamped = true).await?;
         }
@@ -300,7 +309,11 @@ impl Store {
     }
 
     /// Writes the stamp with this progress; everything applied before is durable then.
-    pub(crate) async fn stamp(&self, backend: &dyn Backend, progress: Version) -> BackendResult<()> {
+    pub(crate) async fn stamp(
+        &self,
+        backend: &dyn Backend,
+        progress: Version,
+    ) -> BackendResult<()> {
         let record = self.record();
         let stamp = Stamp {
             store_id: record.store_id,
@@ -310,20 +323,30 @@ impl Store {
         };
         // A store that lacks data may hold a stamp of an earlier life with a higher progress.
         let request = StampRequest::new(stamp);
-        let lacking =
-            matches!(record.state, RosterState::NeedsRebuild | RosterState::NeedsRestore);
-        backend.write_stamp(if lacking { request.replace() } else { request }).await
+        let lacking = matches!(
+            record.state,
+            RosterState::NeedsRebuild | RosterState::NeedsRestore
+        );
+        backend
+            .write_stamp(if lacking { request.replace() } else { request })
+            .await
     }
 
     /// Changes the record, in the journal first.
     pub(crate) async fn update(&self, change: impl FnOnce(&mut RosterRecord)) -> BackendResult<()> {
         let mut record = self.record();
         change(&mut record);
-        self.journal.put_store(record.clone()).await.map_err(|error| {
-            BackendError::new(BackendErrorKind::Unavailable, "the roster cannot be written")
+        self.journal
+            .put_store(record.clone())
+            .await
+            .map_err(|error| {
+                BackendError::new(
+                    BackendErrorKind::Unavailable,
+                    "the roster cannot be written",
+                )
                 .not_applied()
                 .with_source(error)
-        })?;
+            })?;
         self.lock().record = record;
         Ok(())
     }

@@ -61,7 +61,9 @@ pub(crate) struct WriteRoom {
 
 impl std::fmt::Debug for WriteRoom {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("WriteRoom").field("stores", &self.stores).finish_non_exhaustive()
+        f.debug_struct("WriteRoom")
+            .field("stores", &self.stores)
+            .finish_non_exhaustive()
     }
 }
 
@@ -83,8 +85,10 @@ impl WriteRoom {
     /// The journal cannot be read.
     pub(crate) async fn start(parts: WriteParts) -> JournalResult<Arc<Self>> {
         let collections = parts.journal.collections().await?;
-        let catalogue =
-            collections.into_iter().map(|c| (Arc::clone(&c.key.name), c)).collect();
+        let catalogue = collections
+            .into_iter()
+            .map(|c| (Arc::clone(&c.key.name), c))
+            .collect();
         let room = Arc::new(Self {
             runtime: parts.runtime,
             journal: parts.journal,
@@ -98,16 +102,23 @@ impl WriteRoom {
             tasks: Mutex::new(Vec::new()),
         });
         for (role, state) in parts.disabled {
-            room.backlog.set_participation(role, disabled_participation(state));
+            room.backlog
+                .set_participation(role, disabled_participation(state));
         }
         for store in &room.stores {
             room.refresh_participation(store);
         }
         room.recover().await?;
         for store in &room.stores {
-            room.keep(room.runtime.spawn(sender::run_sender(Arc::clone(&room), Arc::clone(store))));
+            room.keep(
+                room.runtime
+                    .spawn(sender::run_sender(Arc::clone(&room), Arc::clone(store))),
+            );
         }
-        room.keep(room.runtime.spawn(truncation::run_truncation(Arc::clone(&room))));
+        room.keep(
+            room.runtime
+                .spawn(truncation::run_truncation(Arc::clone(&room))),
+        );
         Ok(room)
     }
 
@@ -121,8 +132,11 @@ impl WriteRoom {
                 self.backlog.insert(header, None);
             }
         }
-        let roles: HashMap<_, _> =
-            self.stores.iter().map(|store| (store.store_id(), store.role)).collect();
+        let roles: HashMap<_, _> = self
+            .stores
+            .iter()
+            .map(|store| (store.store_id(), store.role))
+            .collect();
         for parked in self.journal.parked().await? {
             if let Some(role) = roles.get(&parked.store_id) {
                 self.backlog.mark_parked(*role, &parked);
@@ -132,7 +146,10 @@ impl WriteRoom {
     }
 
     pub(crate) fn keep(&self, task: TaskHandle<()>) {
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).push(task);
+        self.tasks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(task);
     }
 
     pub(crate) fn store(&self, role: Role) -> Option<&Arc<Store>> {
@@ -141,7 +158,9 @@ impl WriteRoom {
 
     /// Brings the backlog's view of a store in line with its standing.
     pub(crate) fn refresh_participation(&self, store: &Store) {
-        let StoreStatus { record, rebuilding, .. } = store.status();
+        let StoreStatus {
+            record, rebuilding, ..
+        } = store.status();
         let participation = match record.state {
             _ if rebuilding => Participation::Rebuilding,
             RosterState::Active | RosterState::CatchingUp => Participation::Full,
@@ -156,17 +175,29 @@ impl WriteRoom {
 
     /// The live collection of this name.
     pub(crate) fn collection(&self, name: &str) -> Option<Collection> {
-        self.catalogue.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        self.catalogue
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(name)
+            .cloned()
     }
 
     /// The live collections, by name.
     pub(crate) fn collections(&self) -> Vec<Collection> {
-        self.catalogue.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.catalogue
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .cloned()
+            .collect()
     }
 
     /// Takes note of a collection as the journal has it.
     pub(crate) fn remember_collection(&self, collection: Collection) {
-        let mut catalogue = self.catalogue.write().unwrap_or_else(PoisonError::into_inner);
+        let mut catalogue = self
+            .catalogue
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         let newer = catalogue
             .get(&collection.key.name)
             .is_none_or(|known| known.key.generation <= collection.key.generation);
@@ -176,8 +207,14 @@ impl WriteRoom {
     }
 
     pub(crate) fn forget_collection(&self, key: &CollectionKey) {
-        let mut catalogue = self.catalogue.write().unwrap_or_else(PoisonError::into_inner);
-        if catalogue.get(&key.name).is_some_and(|known| known.key == *key) {
+        let mut catalogue = self
+            .catalogue
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        if catalogue
+            .get(&key.name)
+            .is_some_and(|known| known.key == *key)
+        {
             catalogue.remove(&key.name);
         }
     }
@@ -191,7 +228,11 @@ impl WriteRoom {
             return Ok(HashMap::new());
         }
         let entries = self.journal.load(versions).await?;
-        Ok(entries.into_iter().flatten().map(|e| (e.header.version, e.state)).collect())
+        Ok(entries
+            .into_iter()
+            .flatten()
+            .map(|e| (e.header.version, e.state))
+            .collect())
     }
 
     /// The limits that every store known so far keeps.
@@ -291,5 +332,9 @@ pub(crate) fn journal_error(error: JournalError) -> Error {
     // A read-only journal stays so until the manager is opened again.
     let retryable = !matches!(error.kind(), JournalErrorKind::ReadOnly);
     let public = Error::new(kind, message).with_source(error);
-    if retryable { public } else { public.with_retryable(false) }
+    if retryable {
+        public
+    } else {
+        public.with_retryable(false)
+    }
 }
