@@ -167,7 +167,8 @@ impl Reader<'_> {
             return Ok(());
         }
         Err(JobError::damaged(format!(
-            "the full-text index {table} does not hold the words of its documents"
+            "the full-text index {table} does not hold the words of its documents; to build it \
+             anew: INSERT INTO {table} ({table}) VALUES ('rebuild')"
         )))
     }
 
