@@ -162,15 +162,6 @@ impl Query {
         }
     }
 
-    /// The vector that an index over [`Query::is_regular`] vectors is asked with.
-    pub(super) fn operand(&self) -> &[f32] {
-        &self.operand
-    }
-
-    pub(super) fn is_regular(&self) -> bool {
-        is_regular(&self.operand)
-    }
-
     /// Where the row ranks; `factor` is the row's [`row_factor`].
     pub(super) fn estimate(&self, row: &[f32], factor: f32) -> Estimate {
         let factor = f64::from(factor);
@@ -195,6 +186,19 @@ impl Query {
     /// The score, as [`Metric::score`] defines it.
     pub(super) fn score(&self, row: &[f32]) -> f64 {
         self.metric.score(&self.vector, row)
+    }
+}
+
+/// What an index needs besides.
+#[cfg(feature = "hnsw")]
+impl Query {
+    /// The vector that an index over [`Query::is_regular`] vectors is asked with.
+    pub(super) fn operand(&self) -> &[f32] {
+        &self.operand
+    }
+
+    pub(super) fn is_regular(&self) -> bool {
+        is_regular(&self.operand)
     }
 }
 

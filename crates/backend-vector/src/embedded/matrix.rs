@@ -78,27 +78,13 @@ impl Matrix {
         self.metric
     }
 
-    /// Numbers per vector; 0 as long as the collection has never had one.
-    pub(super) fn dimension(&self) -> usize {
-        self.dimension
-    }
-
     /// Rows, dead ones included.
     pub(super) fn rows(&self) -> usize {
         self.rows
     }
 
-    pub(super) fn live_rows(&self) -> usize {
-        self.live_rows
-    }
-
     pub(super) fn live_documents(&self) -> usize {
         self.live_documents
-    }
-
-    /// Rows that an index cannot hold, dead ones included, ascending.
-    pub(super) fn irregular_rows(&self) -> &[usize] {
-        &self.irregular
     }
 
     fn place(&self, row: usize) -> (&Segment, usize) {
@@ -113,20 +99,9 @@ impl Matrix {
         &segment.values[index * self.dimension..(index + 1) * self.dimension]
     }
 
-    pub(super) fn factor(&self, row: usize) -> f32 {
-        let (segment, index) = self.place(row);
-        segment.factors[index]
-    }
-
     pub(super) fn entry(&self, row: usize) -> &RowEntry {
         let (segment, index) = self.place(row);
         &segment.entries[index]
-    }
-
-    /// The key of the row's document; `None` for a dead row.
-    pub(super) fn document(&self, row: usize) -> Option<i64> {
-        let (segment, index) = self.place(row);
-        Some(segment.documents[index]).filter(|key| *key != 0)
     }
 
     /// Calls `visit` with the number and the document's key of each live row of the range, with
@@ -151,21 +126,6 @@ impl Matrix {
         }
     }
 
-    /// The rows of the live document that `row` belongs to.
-    pub(super) fn document_rows(&self, row: usize) -> Range<usize> {
-        let Some(key) = self.document(row) else {
-            return row..row;
-        };
-        let mut rows = row..row + 1;
-        while rows.start > 0 && self.document(rows.start - 1) == Some(key) {
-            rows.start -= 1;
-        }
-        while rows.end < self.rows && self.document(rows.end) == Some(key) {
-            rows.end += 1;
-        }
-        rows
-    }
-
     /// The first row whose serial number is above `serial`.
     pub(super) fn first_row_above(&self, serial: i64) -> usize {
         let (mut low, mut high) = (0, self.rows);
@@ -186,16 +146,15 @@ impl Matrix {
         (self.entry(row).serial == serial).then_some(row)
     }
 
-    /// Adds a document's whole set, and answers which rows it got. Its vectors have the serial
-    /// numbers from `first_serial` on, above every one that is there.
+    /// Adds a document's whole set, each vector with its serial number, and answers which rows it
+    /// got. The numbers ascend and are above every one that is there.
     pub(super) fn append(
         &mut self,
         document: &Arc<DocumentEntry>,
-        first_serial: i64,
-        vectors: &[ChunkVector],
+        vectors: impl IntoIterator<Item = (i64, ChunkVector)>,
     ) -> Range<usize> {
         let start = self.rows;
-        for (serial, vector) in (first_serial..).zip(vectors) {
+        for (serial, vector) in vectors {
             self.append_row(
                 RowEntry {
                     serial,
@@ -206,7 +165,7 @@ impl Matrix {
                 &vector.values,
             );
         }
-        self.live_documents += usize::from(!vectors.is_empty());
+        self.live_documents += usize::from(self.rows > start);
         start..self.rows
     }
 
@@ -256,6 +215,45 @@ impl Matrix {
     }
 }
 
+/// What an index needs besides.
+#[cfg(any(feature = "hnsw", test))]
+impl Matrix {
+    pub(super) fn live_rows(&self) -> usize {
+        self.live_rows
+    }
+
+    /// Rows that an index cannot hold, dead ones included, ascending.
+    pub(super) fn irregular_rows(&self) -> &[usize] {
+        &self.irregular
+    }
+
+    pub(super) fn factor(&self, row: usize) -> f32 {
+        let (segment, index) = self.place(row);
+        segment.factors[index]
+    }
+
+    /// The key of the row's document; `None` for a dead row.
+    pub(super) fn document(&self, row: usize) -> Option<i64> {
+        let (segment, index) = self.place(row);
+        Some(segment.documents[index]).filter(|key| *key != 0)
+    }
+
+    /// The rows of the live document that `row` belongs to.
+    pub(super) fn document_rows(&self, row: usize) -> Range<usize> {
+        let Some(key) = self.document(row) else {
+            return row..row;
+        };
+        let mut rows = row..row + 1;
+        while rows.start > 0 && self.document(rows.start - 1) == Some(key) {
+            rows.start -= 1;
+        }
+        while rows.end < self.rows && self.document(rows.end) == Some(key) {
+            rows.end += 1;
+        }
+        rows
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -268,12 +266,16 @@ mod tests {
         })
     }
 
-    fn set(first: f32, count: u32) -> Vec<ChunkVector> {
-        (0..count)
-            .map(|chunk| ChunkVector {
-                chunk,
-                passage: None,
-                values: vec![first, chunk as f32],
+    fn set(serial: i64, first: f32, count: u32) -> Vec<(i64, ChunkVector)> {
+        (serial..)
+            .zip(0..count)
+            .map(|(serial, chunk)| {
+                let vector = ChunkVector {
+                    chunk,
+                    passage: None,
+                    values: vec![first, chunk as f32],
+                };
+                (serial, vector)
             })
             .collect()
     }
@@ -289,9 +291,9 @@ mod tests {
     #[test]
     fn a_snapshot_does_not_see_later_changes() {
         let mut matrix = Matrix::new(Metric::Dot, 2);
-        let rows = matrix.append(&document(1), 1, &set(1.0, 3));
+        let rows = matrix.append(&document(1), set(1, 1.0, 3));
         let snapshot = matrix.clone();
-        matrix.append(&document(2), 4, &set(2.0, 1));
+        matrix.append(&document(2), set(4, 2.0, 1));
         matrix.remove(rows);
         assert_eq!(live(&matrix), [(2, vec![2.0, 0.0])]);
         assert_eq!(live(&snapshot).len(), 3);
@@ -303,7 +305,7 @@ mod tests {
         let mut matrix = Matrix::new(Metric::Dot, 2);
         let mut serial = 1;
         for key in 1..=6_000 {
-            let rows = matrix.append(&document(key), serial, &set(key as f32, 3));
+            let rows = matrix.append(&document(key), set(serial, key as f32, 3));
             serial += 3;
             if key % 2 == 0 {
                 matrix.remove(rows);
@@ -313,7 +315,10 @@ mod tests {
         let before = live(&matrix);
         for matrix in [matrix.clone(), matrix.compacted()] {
             assert_eq!(live(&matrix), before);
-            assert_eq!((matrix.live_documents(), matrix.live_rows()), (3_000, 9_000));
+            assert_eq!(
+                (matrix.live_documents(), matrix.live_rows()),
+                (3_000, 9_000)
+            );
             for key in (1..=6_000_i64).step_by(2).skip(500) {
                 let row = matrix.row_of((key - 1) * 3 + 2).unwrap();
                 assert_eq!(matrix.document(row), Some(key));

@@ -108,11 +108,6 @@ impl<'a> Selector<'a> {
         }
     }
 
-    /// Documents offered so far.
-    pub(super) fn offered(&self) -> usize {
-        self.offered
-    }
-
     fn floor(&self) -> f64 {
         if self.floor.len() < self.limit {
             return f64::NEG_INFINITY;
@@ -147,22 +142,7 @@ impl<'a> Selector<'a> {
 
     fn prune(&mut self) {
         let floor = self.floor();
-        self.candidates
-            .retain(|candidate| candidate.upper >= floor);
-    }
-
-    /// Offers the document with these rows, which are all it has.
-    pub(super) fn offer_document(&mut self, rows: Range<usize>) {
-        let estimate = rows
-            .clone()
-            .map(|row| {
-                self.query
-                    .estimate(self.matrix.values(row), self.matrix.factor(row))
-            })
-            .reduce(Estimate::max);
-        if let Some(estimate) = estimate {
-            self.offer(rows, estimate);
-        }
+        self.candidates.retain(|candidate| candidate.upper >= floor);
     }
 
     /// Offers every document that has its rows in the range and its key in the set. The range
@@ -228,6 +208,29 @@ impl<'a> Selector<'a> {
     }
 }
 
+/// What an index needs besides.
+#[cfg(any(feature = "hnsw", test))]
+impl Selector<'_> {
+    /// Documents offered so far.
+    pub(super) fn offered(&self) -> usize {
+        self.offered
+    }
+
+    /// Offers the document with these rows, which are all it has.
+    pub(super) fn offer_document(&mut self, rows: Range<usize>) {
+        let estimate = rows
+            .clone()
+            .map(|row| {
+                self.query
+                    .estimate(self.matrix.values(row), self.matrix.factor(row))
+            })
+            .reduce(Estimate::max);
+        if let Some(estimate) = estimate {
+            self.offer(rows, estimate);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -248,15 +251,12 @@ mod tests {
                 id: format!("{:03}", (key * 37) % 101).into(),
                 version: Version::from_u64(key as u64),
             });
-            let vectors: Vec<_> = (0..)
-                .zip(vectors)
-                .map(|(chunk, values)| ChunkVector {
-                    chunk,
-                    passage: None,
-                    values: values.clone(),
-                })
-                .collect();
-            let rows = matrix.append(&document, serial, &vectors);
+            let chunks = (0..).zip(vectors).map(|(chunk, values)| ChunkVector {
+                chunk,
+                passage: None,
+                values: values.clone(),
+            });
+            let rows = matrix.append(&document, (serial..).zip(chunks));
             serial += vectors.len() as i64;
             if !live {
                 matrix.remove(rows);
@@ -333,14 +333,23 @@ mod tests {
     #[test]
     fn few_rows_are_scored_exactly() {
         let sets: Sets = (0..3_000_i32)
-            .map(|i| (true, vec![(0..32).map(|j| ((i * 32 + j * j) as f32).sin()).collect()]))
+            .map(|i| {
+                (
+                    true,
+                    vec![(0..32).map(|j| ((i * 32 + j * j) as f32).sin()).collect()],
+                )
+            })
             .collect();
         let matrix = matrix(Metric::Cosine, 32, &sets);
         let query = Query::new(Metric::Cosine, Arc::from(sets[7].1[0].as_slice()));
         let mut selector = Selector::new(&matrix, &query, 10);
         selector.scan(0..matrix.rows(), None);
         selector.prune();
-        assert!(selector.candidates.len() < 40, "{}", selector.candidates.len());
+        assert!(
+            selector.candidates.len() < 40,
+            "{}",
+            selector.candidates.len()
+        );
         assert_eq!(selector.offered(), 3_000);
     }
 
