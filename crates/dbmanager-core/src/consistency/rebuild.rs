@@ -158,6 +158,7 @@ impl Rebuild {
                 .await
                 .map_err(|e| self.failed(e))?;
         }
+        self.room.backlog.clear_parked(self.role);
         store.set_rebuilding(true);
         store.want_reconcile();
         self.room.refresh_participation(store);

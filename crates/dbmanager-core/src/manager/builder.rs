@@ -4,17 +4,17 @@ use std::sync::Arc;
 
 use super::{DatabaseManager, Inner};
 use crate::{
-    Error, ErrorKind, Result, Runtime,
+    Result, Runtime,
     backend::{BackendFactory, OpenContext, Registry},
     config::{Config, JournalType, Settings},
-    embed::{Embedder, HashingEmbedder},
+    embed::{Embedder, EmbedderFactory, EmbedderRegistry},
     health::{Monitor, MonitorSettings},
     journal::{EmbeddedJournal, Journal, JournalOptions, JournalSource, MemoryStorage},
     memory::MemoryFactory,
     model::Role,
     resilience::ResilienceSettings,
     roster::{RoleSetting, RosterOpening, open_roster},
-    search::SearchRoom,
+    search::SearchRoute,
     write::{WriteParts, WriteRoom, WriteSettings, journal_error},
 };
 
@@ -30,6 +30,7 @@ pub struct ManagerBuilder {
     registry: Registry,
     runtime: Option<Runtime>,
     embedder: Option<Arc<dyn Embedder>>,
+    embedders: EmbedderRegistry,
     journal: Option<JournalSource>,
     adopt: bool,
 }
@@ -53,6 +54,7 @@ impl ManagerBuilder {
             registry,
             runtime: None,
             embedder: None,
+            embedders: EmbedderRegistry::new(),
             journal: None,
             adopt: false,
         }
@@ -73,6 +75,18 @@ impl ManagerBuilder {
     /// Uses this clock, randomness and executor instead of tokio's.
     pub fn runtime(mut self, runtime: Runtime) -> Self {
         self.runtime = Some(runtime);
+        self
+    }
+
+    /// Uses these embedders to choose from by configuration.
+    pub fn embedders(mut self, embedders: EmbedderRegistry) -> Self {
+        self.embedders = embedders;
+        self
+    }
+
+    /// Adds an embedder that the configuration can name; one of the same name is replaced.
+    pub fn register_embedder(mut self, factory: impl EmbedderFactory + 'static) -> Self {
+        self.embedders.register(factory);
         self
     }
 
@@ -110,7 +124,7 @@ impl ManagerBuilder {
         let runtime = self.runtime.clone().unwrap_or_else(Runtime::tokio);
         let embedder = match &self.embedder {
             Some(embedder) => Some(Arc::clone(embedder)),
-            None => configured_embedder(&settings, &runtime)?,
+            None => self.embedders.open(&settings.embedding, &runtime).await?,
         };
         let (journal, journal_location) = self.open_journal(&settings, &runtime).await?;
         tracing::info!(journal = %journal_location, epoch = journal.epoch(), "journal opened");
@@ -133,7 +147,7 @@ impl ManagerBuilder {
             runtime: runtime.clone(),
             journal,
             stores: roster.stores,
-            disabled: roster.disabled.iter().map(|r| (r.role, r.state)).collect(),
+            disabled: roster.disabled,
             settings: WriteSettings {
                 level: settings.write.level,
                 timeout: settings.write.timeout,
@@ -152,7 +166,7 @@ impl ManagerBuilder {
             success_threshold: settings.health.success_threshold,
         }));
         room.keep(runtime.spawn(Arc::clone(&monitor).run(Arc::clone(&room))));
-        let search = SearchRoom::new();
+        let search = SearchRoute::new();
         let inner = Inner {
             room,
             search,
@@ -218,27 +232,6 @@ fn resilience(settings: &Settings) -> ResilienceSettings {
         retry_attempts: settings.performance.retry_attempts,
         breaker_threshold: settings.performance.circuit_breaker_threshold,
         ..ResilienceSettings::default()
-    }
-}
-
-/// # Errors
-/// `Config`: the embedder is unknown here; one that comes from another crate is handed to
-/// [`ManagerBuilder::embedder`].
-fn configured_embedder(
-    settings: &Settings,
-    runtime: &Runtime,
-) -> Result<Option<Arc<dyn Embedder>>> {
-    match settings.embedding.embedding_type.as_str() {
-        "none" => Ok(None),
-        "hashing" => {
-            let embedder =
-                HashingEmbedder::from_config(&settings.embedding.config, runtime.clone())?;
-            Ok(Some(Arc::new(embedder)))
-        }
-        other => Err(Error::new(
-            ErrorKind::Config,
-            format!("unknown embedding type {other:?}; known: hashing, none"),
-        )),
     }
 }
 

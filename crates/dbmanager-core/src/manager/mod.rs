@@ -21,7 +21,7 @@ use crate::{
         Query, Receipt, Role, SearchResponse, StoredDocument, Version, WaitFor,
     },
     read::{Count, DocumentPage},
-    search::SearchRoom,
+    search::{SearchRoute, SearchSettings},
     write::{
         DocumentKey, ItemChange, WriteOptions, WriteRoom, journal_error, truncate_all,
         validate_collection_name,
@@ -54,7 +54,7 @@ pub struct DatabaseManager {
 
 pub(crate) struct Inner {
     pub(crate) room: Arc<WriteRoom>,
-    pub(crate) search: SearchRoom,
+    pub(crate) search: SearchRoute,
     pub(crate) monitor: Arc<Monitor>,
     pub(crate) settings: Settings,
     journal_location: String,
@@ -231,11 +231,12 @@ impl DatabaseManager {
         query: Query,
     ) -> Result<SearchResponse> {
         let collections = self.resolve(scope.into())?;
-        let context = ManagerSearch::prepare(&self.inner).await;
-        let timeout = self.inner.settings.search.timeout;
+        let timeout = query.timeout.unwrap_or(self.inner.settings.search.timeout);
+        let context = ManagerSearch::prepare(&self.inner, timeout).await;
+        let settings = SearchSettings { timeout };
         self.inner
             .search
-            .search(Arc::new(context), &collections, query, timeout)
+            .search(&context, &collections, query, &settings)
             .await
     }
 

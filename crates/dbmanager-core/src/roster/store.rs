@@ -10,8 +10,8 @@ use crate::{
     Runtime,
     backend::{
         AnyBackend, Backend, BackendError, BackendErrorKind, BackendFactory, BackendResult,
-        Capabilities, GraphBackend, OpenContext, RelationalBackend, ServiceConfig, Stamp,
-        StampRequest, VectorBackend,
+        Capabilities, OpenContext, RelationalBackend, ServiceConfig, Stamp,
+        StampRequest,
     },
     journal::{Journal, RosterRecord, RosterState},
     model::{Role, StoreId, Version},
@@ -22,7 +22,6 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(crate) struct StoreStatus {
     pub(crate) record: RosterRecord,
-    pub(crate) connected: bool,
     pub(crate) rebuilding: bool,
     pub(crate) circuit: CircuitState,
     pub(crate) error: Option<Arc<str>>,
@@ -117,9 +116,6 @@ impl Store {
         self.turn.lock().await
     }
 
-    pub(crate) fn is_enabled(&self) -> bool {
-        self.lock().record.enabled
-    }
 
     pub(crate) fn record(&self) -> RosterRecord {
         self.lock().record.clone()
@@ -138,7 +134,6 @@ impl Store {
         let state = self.lock();
         StoreStatus {
             record: state.record.clone(),
-            connected: state.backend.is_some() && state.verified,
             rebuilding: state.rebuilding,
             circuit,
             error: state.error.clone(),
@@ -360,24 +355,10 @@ impl Store {
         self.lock().rebuilding = rebuilding;
     }
 
-    /// The backend in its role, if this store plays it and is connected.
+    /// The store as the authority.
     ///
     /// # Errors
     /// Why it cannot be used now.
-    pub(crate) async fn vector(&self) -> BackendResult<Arc<dyn VectorBackend>> {
-        match self.connect().await? {
-            AnyBackend::Vector(backend) => Ok(backend),
-            _ => Err(wrong_role(self.role)),
-        }
-    }
-
-    pub(crate) async fn graph(&self) -> BackendResult<Arc<dyn GraphBackend>> {
-        match self.connect().await? {
-            AnyBackend::Graph(backend) => Ok(backend),
-            _ => Err(wrong_role(self.role)),
-        }
-    }
-
     pub(crate) async fn relational(&self) -> BackendResult<Arc<dyn RelationalBackend>> {
         match self.connect().await? {
             AnyBackend::Relational(backend) => Ok(backend),

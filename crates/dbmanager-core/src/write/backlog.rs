@@ -392,6 +392,14 @@ impl Backlog {
             .collect()
     }
 
+    /// Forgets every parked mark of a store, which is about to be filled anew.
+    pub(crate) fn clear_parked(&self, role: Role) {
+        let mut inner = self.lock();
+        for document in inner.documents.values_mut() {
+            document.progress[slot(role)].parked = None;
+        }
+    }
+
     /// Clears the parked mark of an entry, so that it is sent again.
     pub(crate) fn unpark(&self, role: Role, version: Version) -> bool {
         let found = {
@@ -459,10 +467,6 @@ impl Backlog {
         self.lock().store_backlog(slot(role))
     }
 
-    /// Whether nothing at all is live.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.lock().entries.is_empty()
-    }
 
     /// Whether the store has confirmed every live entry it is sent.
     pub(crate) fn is_caught_up(&self, role: Role) -> bool {

@@ -26,7 +26,7 @@ use crate::{
     Error, ErrorKind, Result, Runtime, TaskHandle,
     backend::{BackendError, DocumentState, Limits},
     embed::Embedder,
-    journal::{Journal, JournalError, JournalErrorKind, JournalResult, RosterState},
+    journal::{Journal, JournalError, JournalErrorKind, JournalResult, RosterRecord, RosterState},
     model::{Collection, CollectionKey, Level, Role, Version},
     roster::{Store, StoreStatus},
 };
@@ -53,6 +53,7 @@ pub(crate) struct WriteRoom {
     pub(crate) stores: Vec<Arc<Store>>,
     pub(crate) settings: WriteSettings,
     pub(crate) embedder: Option<Arc<dyn Embedder>>,
+    disabled: Vec<RosterRecord>,
     catalogue: RwLock<BTreeMap<Arc<str>, Collection>>,
     closing: watch::Sender<bool>,
     fenced: Mutex<Option<Error>>,
@@ -72,8 +73,8 @@ pub(crate) struct WriteParts {
     pub(crate) runtime: Runtime,
     pub(crate) journal: Arc<dyn Journal>,
     pub(crate) stores: Vec<Arc<Store>>,
-    /// Roles whose store is on the roster but not enabled, with whether it still holds truncation.
-    pub(crate) disabled: Vec<(Role, RosterState)>,
+    /// Stores that are on the roster but not enabled.
+    pub(crate) disabled: Vec<RosterRecord>,
     pub(crate) settings: WriteSettings,
     pub(crate) embedder: Option<Arc<dyn Embedder>>,
 }
@@ -96,14 +97,15 @@ impl WriteRoom {
             stores: parts.stores,
             settings: parts.settings,
             embedder: parts.embedder,
+            disabled: parts.disabled,
             catalogue: RwLock::new(catalogue),
             closing: watch::Sender::new(false),
             fenced: Mutex::new(None),
             tasks: Mutex::new(Vec::new()),
         });
-        for (role, state) in parts.disabled {
+        for record in &room.disabled {
             room.backlog
-                .set_participation(role, disabled_participation(state));
+                .set_participation(record.role, disabled_participation(record.state));
         }
         for store in &room.stores {
             room.refresh_participation(store);
@@ -241,6 +243,26 @@ impl WriteRoom {
             .iter()
             .filter_map(|store| store.capabilities())
             .fold(Limits::default(), |limits, c| limits.intersect(&c.limits))
+    }
+
+    /// Gives up disabled stores whose backlog has outgrown the setting: they no longer hold
+    /// truncation and need a rebuild when they come back. Never the authority: what only it lacks
+    /// would be lost.
+    pub(crate) async fn give_up_disabled(&self) -> JournalResult<()> {
+        if self.journal.health().entries <= self.settings.disabled_backlog {
+            return Ok(());
+        }
+        for record in &self.disabled {
+            let holds = self.backlog.participation(record.role) == Participation::Disabled;
+            if !holds || record.role == Role::Relational {
+                continue;
+            }
+            tracing::warn!(role = %record.role, "the backlog of a disabled store was given up: it needs a rebuild");
+            let record = RosterRecord { state: RosterState::NeedsRebuild, ..record.clone() };
+            self.journal.put_store(record.clone()).await?;
+            self.backlog.set_participation(record.role, Participation::Absent);
+        }
+        Ok(())
     }
 
     /// Refuses further use after another manager has taken over the stores.

@@ -24,6 +24,9 @@ pub(crate) async fn run_truncation(room: Arc<WriteRoom>) {
         if room.is_closing() {
             return;
         }
+        if let Err(error) = room.give_up_disabled().await {
+            tracing::warn!(%error, "the roster cannot be written");
+        }
         let wait = match truncate_all(&room).await {
             Ok(()) => GATHER,
             Err(error) => {
