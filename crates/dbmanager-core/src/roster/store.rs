@@ -10,8 +10,7 @@ use crate::{
     Runtime,
     backend::{
         AnyBackend, Backend, BackendError, BackendErrorKind, BackendFactory, BackendResult,
-        Capabilities, OpenContext, RelationalBackend, ServiceConfig, Stamp,
-        StampRequest,
+        Capabilities, OpenContext, RelationalBackend, ServiceConfig, Stamp, StampRequest,
     },
     journal::{Journal, RosterRecord, RosterState},
     model::{Role, StoreId, Version},
@@ -115,7 +114,6 @@ impl Store {
     pub(crate) async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
         self.turn.lock().await
     }
-
 
     pub(crate) fn record(&self) -> RosterRecord {
         self.lock().record.clone()

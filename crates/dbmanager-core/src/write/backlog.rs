@@ -467,7 +467,6 @@ impl Backlog {
         self.lock().store_backlog(slot(role))
     }
 
-
     /// Whether the store has confirmed every live entry it is sent.
     pub(crate) fn is_caught_up(&self, role: Role) -> bool {
         self.lock().lagging[slot(role)] == 0

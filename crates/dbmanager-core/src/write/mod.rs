@@ -258,9 +258,13 @@ impl WriteRoom {
                 continue;
             }
             tracing::warn!(role = %record.role, "the backlog of a disabled store was given up: it needs a rebuild");
-            let record = RosterRecord { state: RosterState::NeedsRebuild, ..record.clone() };
+            let record = RosterRecord {
+                state: RosterState::NeedsRebuild,
+                ..record.clone()
+            };
             self.journal.put_store(record.clone()).await?;
-            self.backlog.set_participation(record.role, Participation::Absent);
+            self.backlog
+                .set_participation(record.role, Participation::Absent);
         }
         Ok(())
     }
