@@ -1,6 +1,6 @@
 //! Failures below the journal, told apart by what they mean for it.
 
-use std::{any::Any, panic::AssertUnwindSafe};
+use std::{any::Any, io::ErrorKind, panic::AssertUnwindSafe};
 
 use super::super::{JournalError, JournalErrorKind};
 
@@ -43,9 +43,18 @@ impl Failure {
 
     fn from_redb(error: redb::Error) -> Self {
         match error {
+            // redb reports a foreign file as invalid data, and meets the end of a file that was cut.
+            redb::Error::Io(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::InvalidData | ErrorKind::UnexpectedEof
+                ) =>
+            {
+                Self::damaged(format!("the file is damaged: {error}"))
+            }
             redb::Error::Io(error) => Self {
                 damaged: false,
-                out_of_room: error.kind() == std::io::ErrorKind::StorageFull,
+                out_of_room: error.kind() == ErrorKind::StorageFull,
                 message: format!("input or output failed: {error}"),
             },
             redb::Error::PreviousIo => Self::storage("input or output failed before"),

@@ -95,7 +95,7 @@ fn attempt(
         epoch: facts.epoch,
         state: facts.state,
     };
-    opened.state.has_reserve = ready_reserve(storage.as_ref())?;
+    opened.state.has_reserve = ready_reserve(storage.as_ref(), facts.is_new)?;
     Ok(opened)
 }
 
@@ -138,6 +138,7 @@ fn check_format(database: &Database) -> JournalResult<()> {
 }
 
 struct Facts {
+    is_new: bool,
     journal_id: JournalId,
     epoch: u64,
     state: State,
@@ -149,7 +150,8 @@ fn load(database: &Database, new_id: JournalId) -> Result<Facts, Failure> {
     transaction.set_two_phase_commit(true);
     let facts = {
         let mut tables = Tables::write(&transaction)?;
-        if tables.meta.count()? == 0 {
+        let is_new = tables.meta.count()? == 0;
+        if is_new {
             refuse_orphans(&tables)?;
             tables
                 .meta
@@ -168,6 +170,7 @@ fn load(database: &Database, new_id: JournalId) -> Result<Facts, Failure> {
         let epoch = tables.number(meta::EPOCH)? + 1;
         tables.set_number(meta::EPOCH, epoch)?;
         Facts {
+            is_new,
             journal_id,
             epoch,
             state,
@@ -280,9 +283,9 @@ fn check_entries<T: ReadableTable<&'static [u8], &'static [u8]>>(
     }
 }
 
-/// Whether the room for truncating is set aside. It is taken at an open only if as much again is
-/// left: else the room that was just given up for truncating would be gone again.
-fn ready_reserve(storage: &dyn JournalStorage) -> JournalResult<bool> {
+/// Whether the room for truncating is set aside. In a used journal it is taken only if as much
+/// again is left: else the room that was given up for truncating would be gone again.
+fn ready_reserve(storage: &dyn JournalStorage, is_new: bool) -> JournalResult<bool> {
     let failed = |error| {
         JournalError::new(
             JournalErrorKind::Open,
@@ -293,7 +296,7 @@ fn ready_reserve(storage: &dyn JournalStorage) -> JournalResult<bool> {
     if storage.has_reserve().map_err(failed)? {
         return Ok(true);
     }
-    match storage.restore_reserve(true) {
+    match storage.restore_reserve(!is_new) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == std::io::ErrorKind::StorageFull => {
             tracing::warn!("the disk is full: the journal takes no writes until it is truncated");

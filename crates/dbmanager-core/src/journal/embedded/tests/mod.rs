@@ -1,6 +1,12 @@
 //! Tests of the embedded journal through its public surface, on storage that can fail.
 
 mod append;
+mod crash;
+mod damage;
+mod faults;
+mod files;
+mod operations;
+mod records;
 
 use std::{
     sync::{
