@@ -1,1 +1,4 @@
 //! The vector adapters of dbmanager, one folder and one Cargo feature per service.
+
+#[cfg(feature = "embedded")]
+pub mod embedded;

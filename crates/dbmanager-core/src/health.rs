@@ -94,13 +94,19 @@ pub struct Health {
 impl Health {
     /// Whether a write of this level can be acknowledged now.
     pub fn writes(&self, level: Level) -> bool {
-        let able = self.stores.iter().filter(|store| store.acknowledges()).count();
+        let able = self
+            .stores
+            .iter()
+            .filter(|store| store.acknowledges())
+            .count();
         self.journal.writable && able >= level.required(self.stores.len())
     }
 
     /// Whether this leg of a search answers now.
     pub fn reads(&self, leg: LegName) -> bool {
-        self.stores.iter().any(|store| store.role == leg.role() && store.answers())
+        self.stores
+            .iter()
+            .any(|store| store.role == leg.role() && store.answers())
     }
 }
 
@@ -131,7 +137,11 @@ fn fold(stores: &[StoreHealth], journal: &JournalReport) -> HealthStatus {
     let able = stores.iter().filter(|store| store.acknowledges()).count();
     let writes = journal.writable && able >= Level::Quorum.required(stores.len());
     let reads = stores.iter().any(StoreHealth::answers);
-    if writes || reads { HealthStatus::Degraded } else { HealthStatus::Unhealthy }
+    if writes || reads {
+        HealthStatus::Degraded
+    } else {
+        HealthStatus::Unhealthy
+    }
 }
 
 /// The result of verifying one store's connection.
@@ -152,7 +162,12 @@ pub struct BackendVerification {
 
 /// Connects to every enabled store, checks its stamp and reads from it.
 pub(crate) async fn verify_backends(room: &WriteRoom) -> Vec<BackendVerification> {
-    join_all(room.stores.iter().map(|store| verify_backend(&room.runtime, store))).await
+    join_all(
+        room.stores
+            .iter()
+            .map(|store| verify_backend(&room.runtime, store)),
+    )
+    .await
 }
 
 async fn verify_backend(runtime: &Runtime, store: &Arc<Store>) -> BackendVerification {
@@ -236,7 +251,10 @@ pub(crate) struct Monitor {
 
 impl Monitor {
     pub(crate) fn new(settings: MonitorSettings) -> Self {
-        Self { settings, last: Mutex::default() }
+        Self {
+            settings,
+            last: Mutex::default(),
+        }
     }
 
     /// Probes until the room closes.
@@ -253,7 +271,11 @@ impl Monitor {
 
     async fn probe_all(&self, room: &WriteRoom) -> Vec<(Role, Result<(), String>)> {
         join_all(room.stores.iter().map(|store| async {
-            let result = match room.runtime.timeout(self.settings.timeout, probe(store)).await {
+            let result = match room
+                .runtime
+                .timeout(self.settings.timeout, probe(store))
+                .await
+            {
                 Ok(result) => result,
                 Err(_) => Err("the probe timed out".to_owned()),
             };
@@ -290,7 +312,12 @@ impl Monitor {
         }
         self.observe(&inner.room, results);
         let observed = |role: Role| now[crate::write::slot(role)].clone();
-        report(&inner.room, observed, Some(inner.room.runtime.now()), Some(Duration::ZERO))
+        report(
+            &inner.room,
+            observed,
+            Some(inner.room.runtime.now()),
+            Some(Duration::ZERO),
+        )
     }
 }
 
@@ -300,10 +327,19 @@ fn report(
     checked_at: Option<Timestamp>,
     age: Option<Duration>,
 ) -> Health {
-    let stores: Vec<StoreHealth> =
-        room.stores.iter().map(|store| store_health(room, store, observed(store.role))).collect();
+    let stores: Vec<StoreHealth> = room
+        .stores
+        .iter()
+        .map(|store| store_health(room, store, observed(store.role)))
+        .collect();
     let journal = journal_report(room.journal.health());
-    Health { status: fold(&stores, &journal), stores, journal, checked_at, age }
+    Health {
+        status: fold(&stores, &journal),
+        stores,
+        journal,
+        checked_at,
+        age,
+    }
 }
 
 fn store_health(room: &WriteRoom, store: &Store, observed: Observed) -> StoreHealth {
@@ -402,7 +438,10 @@ mod tests {
         assert_eq!(status(&three([true, false, false], active), true), Degraded);
         assert_eq!(status(&three([false; 3], active), true), Unhealthy);
         assert_eq!(status(&three([true; 3], active), false), Degraded);
-        assert_eq!(status(&three([true; 3], RosterState::NeedsRebuild), true), Degraded);
+        assert_eq!(
+            status(&three([true; 3], RosterState::NeedsRebuild), true),
+            Degraded
+        );
         let mut parked = three([true; 3], active);
         parked[0].parked = 1;
         assert_eq!(status(&parked, true), Degraded);

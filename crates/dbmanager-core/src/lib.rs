@@ -22,9 +22,15 @@ mod runtime;
 mod search;
 mod write;
 
-pub use manager::{DatabaseManager, DeleteDocument, DeleteDocuments, DropCollection, ManagerBuilder, Scope, StoreDocument, StoreDocuments};
-pub use read::{Count, DocumentPage};
-pub use consistency::{CheckConsistency, ConsistencyReport, Difference, DifferenceKind, Progress, Rebuild, RebuildReport, StoreConsistency};
+pub use consistency::{
+    CheckConsistency, ConsistencyReport, Difference, DifferenceKind, Progress, Rebuild,
+    RebuildReport, StoreConsistency,
+};
 pub use error::{Error, ErrorKind, Result, WriteOutcome};
+pub use manager::{
+    DatabaseManager, DeleteDocument, DeleteDocuments, DropCollection, ManagerBuilder, Scope,
+    StoreDocument, StoreDocuments,
+};
+pub use read::{Count, DocumentPage};
 pub use resilience::CircuitState;
 pub use runtime::{BoxFuture, Elapsed, Runtime, RuntimeServices, TaskHandle, TaskLost};

@@ -68,8 +68,10 @@ impl WriteRoom {
                 "no relational store is enabled, so there is no authority to read from",
             ));
         };
-        let backend =
-            store.relational().await.map_err(|error| read_error(Role::Relational, error))?;
+        let backend = store
+            .relational()
+            .await
+            .map_err(|error| read_error(Role::Relational, error))?;
         if self.backlog.participation(Role::Relational) == Participation::NeedsRestore {
             return Err(Error::new(
                 ErrorKind::Unavailable,
@@ -87,7 +89,10 @@ impl WriteRoom {
         ids: &[Arc<str>],
     ) -> Result<Vec<Option<Head>>> {
         let authority = self.authority().await?;
-        match authority.heads(IdsRequest::new(collection.clone(), ids)).await {
+        match authority
+            .heads(IdsRequest::new(collection.clone(), ids))
+            .await
+        {
             Ok(heads) => Ok(heads),
             Err(error) if error.kind() == BackendErrorKind::CollectionMissing => {
                 Ok(vec![None; ids.len()])
@@ -141,8 +146,12 @@ impl WriteRoom {
                 }
             }
         }
-        self.ask_authority(collection, ids, &in_authority, &mut answers).await;
-        answers.into_iter().map(|answer| answer.unwrap_or(Ok(None))).collect()
+        self.ask_authority(collection, ids, &in_authority, &mut answers)
+            .await;
+        answers
+            .into_iter()
+            .map(|answer| answer.unwrap_or(Ok(None)))
+            .collect()
     }
 
     async fn ask_authority(
@@ -155,10 +164,16 @@ impl WriteRoom {
         if wanted.is_empty() {
             return;
         }
-        let asked: Vec<Arc<str>> = wanted.iter().map(|index| Arc::clone(&ids[*index])).collect();
+        let asked: Vec<Arc<str>> = wanted
+            .iter()
+            .map(|index| Arc::clone(&ids[*index]))
+            .collect();
         let result = match self.authority().await {
             Err(error) => Err(error),
-            Ok(authority) => match authority.get(IdsRequest::new(collection.clone(), asked)).await {
+            Ok(authority) => match authority
+                .get(IdsRequest::new(collection.clone(), asked))
+                .await
+            {
                 Ok(records) => Ok(records),
                 // Created in the journal, never written here.
                 Err(error) if error.kind() == BackendErrorKind::CollectionMissing => {
@@ -217,21 +232,34 @@ impl WriteRoom {
             Err(e) if e.kind() == BackendErrorKind::CollectionMissing => Vec::new(),
             Err(error) => return Err(self.failed_read(error)),
         };
-        let next =
-            (records.len() == limit).then(|| records.last().map(|r| r.id.to_string())).flatten();
+        let next = (records.len() == limit)
+            .then(|| records.last().map(|r| r.id.to_string()))
+            .flatten();
         let ids: Vec<Arc<str>> = records.iter().map(|r| Arc::clone(&r.id)).collect();
         let documents = if complete {
-            records.into_iter().filter_map(|r| current(r.version, &r.state)).collect()
+            records
+                .into_iter()
+                .filter_map(|r| current(r.version, &r.state))
+                .collect()
         } else {
             let newest = self.current_records(&collection, &ids).await;
-            newest.into_iter().collect::<Result<Vec<_>>>()?.into_iter().flatten().collect::<Vec<_>>()
+            newest
+                .into_iter()
+                .collect::<Result<Vec<_>>>()?
+                .into_iter()
+                .flatten()
+                .collect::<Vec<_>>()
         };
         let documents = documents
             .into_iter()
             .filter(|(_, record)| filter.as_ref().is_none_or(|f| f.matches(record.document())))
             .map(|found| stored(&collection, found))
             .collect();
-        Ok(DocumentPage { documents, next, complete })
+        Ok(DocumentPage {
+            documents,
+            next,
+            complete,
+        })
     }
 
     /// How many live documents the authority holds.
@@ -244,14 +272,19 @@ impl WriteRoom {
             Err(error) if error.kind() == BackendErrorKind::CollectionMissing => 0,
             Err(error) => return Err(self.failed_read(error)),
         };
-        Ok(Count { documents, complete })
+        Ok(Count {
+            documents,
+            complete,
+        })
     }
 
     fn known_collection(&self, name: &str) -> Result<CollectionKey> {
-        self.collection(name).map(|collection| collection.key).ok_or_else(|| {
-            Error::new(ErrorKind::CollectionNotFound, "there is no such collection")
-                .with("collection", name)
-        })
+        self.collection(name)
+            .map(|collection| collection.key)
+            .ok_or_else(|| {
+                Error::new(ErrorKind::CollectionNotFound, "there is no such collection")
+                    .with("collection", name)
+            })
     }
 }
 

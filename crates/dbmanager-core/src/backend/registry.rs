@@ -149,7 +149,8 @@ impl Registry {
         self.compiled_out.extend(other.compiled_out);
         self.factories.extend(other.factories);
         let factories = &self.factories;
-        self.compiled_out.retain(|key, _| !factories.contains_key(key));
+        self.compiled_out
+            .retain(|key, _| !factories.contains_key(key));
         self
     }
 

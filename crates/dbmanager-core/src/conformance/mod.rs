@@ -1,1 +1,62 @@
-//! (not yet built)
+//! The conformance suite: every sentence of the backend contract as a named case.
+//!
+//! It is for this library's adapters and for anyone else's. A [`Subject`] says how to get a fresh,
+//! empty store; a [`Suite`] runs every case of the store's role that its capabilities allow, and
+//! the [`Report`] names what failed. Case names are stable.
+//!
+//! ```
+//! use dbmanager_core::{
+//!     Runtime,
+//!     conformance::{Instance, Subject, Suite},
+//!     memory::MemoryFactory,
+//! };
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! let subject = Subject::new("memory", || Instance::new(MemoryFactory::vector()));
+//! Suite::new(Runtime::tokio()).run(&subject).await.assert_ok();
+//! # }
+//! ```
+//!
+//! A wrapper around backends (resilience, metrics) is tested the same way, by
+//! [`Subject::wrapped`]. [`Faulty`] is such a wrapper: it fails, delays, repeats and lands late by
+//! a seed. The suite repeats what failed for a transient reason, as repair does, so every case
+//! holds through it too; and it checks that an error which claims `NotApplied` tells the truth.
+
+/// Ends the case with a message unless the condition holds.
+macro_rules! ensure {
+    ($condition:expr, $($message:tt)+) => {
+        // Not negated with `!`: the condition may be a comparison of floats.
+        if $condition {} else {
+            return Err($crate::conformance::trial::Failure::new(format!($($message)+)));
+        }
+    };
+}
+
+/// Ends the case with both values unless they are equal.
+macro_rules! ensure_eq {
+    ($found:expr, $expected:expr, $($message:tt)+) => {
+        match (&$found, &$expected) {
+            (found, expected) => ensure!(
+                found == expected,
+                "{}: found {found:?}, expected {expected:?}",
+                format_args!($($message)+)
+            ),
+        }
+    };
+}
+
+mod cases;
+mod client;
+mod data;
+mod fault_plan;
+mod faulty;
+mod filters;
+mod subject;
+mod suite;
+mod trial;
+
+pub use fault_plan::{FaultCounts, FaultRates, Faults};
+pub use faulty::Faulty;
+pub use subject::{Instance, Subject};
+pub use suite::{Report, Suite, case_names};

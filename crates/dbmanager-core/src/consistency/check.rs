@@ -3,7 +3,9 @@
 use std::{future::IntoFuture, sync::Arc};
 
 use super::{
-    report::{ConsistencyReport, Difference, DifferenceKind, OnProgress, Progress, StoreConsistency},
+    report::{
+        ConsistencyReport, Difference, DifferenceKind, OnProgress, Progress, StoreConsistency,
+    },
     scratch::Scratch,
 };
 use crate::{
@@ -86,9 +88,14 @@ impl CheckConsistency {
     async fn run(self) -> Result<ConsistencyReport> {
         self.room.authority().await?;
         let collections = self.wanted_collections()?;
-        let mut report = ConsistencyReport { stores: Vec::new(), differences: Vec::new() };
+        let mut report = ConsistencyReport {
+            stores: Vec::new(),
+            differences: Vec::new(),
+        };
         for role in &self.roles {
-            let Some(store) = self.room.store(*role) else { continue };
+            let Some(store) = self.room.store(*role) else {
+                continue;
+            };
             let mut check = StoreCheck {
                 options: &self,
                 store,
@@ -129,7 +136,9 @@ impl CheckConsistency {
 
 impl std::fmt::Debug for CheckConsistency {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("CheckConsistency").field("roles", &self.roles).finish_non_exhaustive()
+        f.debug_struct("CheckConsistency")
+            .field("roles", &self.roles)
+            .finish_non_exhaustive()
     }
 }
 
@@ -163,7 +172,11 @@ impl StoreCheck<'_> {
     }
 
     async fn backend(&self) -> Result<Arc<dyn Backend>> {
-        let backend = self.store.connect().await.map_err(|e| read_error(self.store.role, e))?;
+        let backend = self
+            .store
+            .connect()
+            .await
+            .map_err(|e| read_error(self.store.role, e))?;
         Ok(backend.as_backend())
     }
 
@@ -186,13 +199,21 @@ impl StoreCheck<'_> {
     async fn foreign_collections(&mut self) -> Result<()> {
         let held = self.answer(self.backend().await?.collections().await)?;
         for key in held {
-            let live = self.room().collection(&key.name).is_some_and(|c| c.key == key);
+            let live = self
+                .room()
+                .collection(&key.name)
+                .is_some_and(|c| c.key == key);
             let dropping = DocumentKey::new(key.clone(), Arc::from(""));
             if live || self.room().backlog.newest(&dropping).is_some() {
                 continue;
             }
             let kind = DifferenceKind::ForeignCollection;
-            self.report(Difference::new(self.store.role, key.name, Arc::from(""), kind));
+            self.report(Difference::new(
+                self.store.role,
+                key.name,
+                Arc::from(""),
+                kind,
+            ));
         }
         Ok(())
     }
@@ -216,7 +237,9 @@ impl StoreCheck<'_> {
         let mut after: Option<Arc<str>> = None;
         loop {
             let rest = scratch.rest(after.clone(), PAGE).await?;
-            let Some(last) = rest.last() else { return Ok(()) };
+            let Some(last) = rest.last() else {
+                return Ok(());
+            };
             after = Some(Arc::clone(&last.id));
             let ids = rest.into_iter().map(|print| print.id).collect();
             self.check_again(collection, ids).await?;
@@ -269,7 +292,13 @@ impl StoreCheck<'_> {
                 DocumentState::Live(_) => self.summary.documents += 1,
                 DocumentState::Deleted => self.summary.tombstones += 1,
             }
-            let expected = expected(&record.id, collection, self.store.role, record.version, &record.state);
+            let expected = expected(
+                &record.id,
+                collection,
+                self.store.role,
+                record.version,
+                &record.state,
+            );
             if held.as_ref() != Some(&expected) {
                 suspects.push(record.id);
             }
@@ -294,9 +323,16 @@ impl StoreCheck<'_> {
             let Some(kind) = self.difference(collection, &id, truth.as_ref(), held.as_ref()) else {
                 continue;
             };
-            let mut difference =
-                Difference::new(self.store.role, Arc::clone(&collection.name), Arc::clone(&id), kind)
-                    .versions(truth.as_ref().map(|t| t.version), held.map(|h| h.head.version));
+            let mut difference = Difference::new(
+                self.store.role,
+                Arc::clone(&collection.name),
+                Arc::clone(&id),
+                kind,
+            )
+            .versions(
+                truth.as_ref().map(|t| t.version),
+                held.map(|h| h.head.version),
+            );
             if let (true, Some(truth)) = (self.options.repair, truth) {
                 self.write_again(collection, &id, truth).await?;
                 difference.repaired = true;
@@ -339,10 +375,16 @@ impl StoreCheck<'_> {
                 }
                 None => record.map(|record| (record.version, record.state)),
             };
-            truths.push(truth.map(|(version, state)| Truth {
-                version,
-                state,
-                confirmed: self.room().backlog.is_confirmed(self.store.role, &document, version),
+            truths.push(truth.map(|(version, state)| {
+                Truth {
+                    version,
+                    state,
+                    confirmed: self.room().backlog.is_confirmed(
+                        self.store.role,
+                        &document,
+                        version,
+                    ),
+                }
             }));
         }
         Ok(truths)
@@ -355,7 +397,9 @@ impl StoreCheck<'_> {
         truth: Option<&Truth>,
         held: Option<&Fingerprint>,
     ) -> Option<DifferenceKind> {
-        let Some(truth) = truth else { return held.map(|_| DifferenceKind::Foreign) };
+        let Some(truth) = truth else {
+            return held.map(|_| DifferenceKind::Foreign);
+        };
         let expected = expected(id, collection, self.store.role, truth.version, &truth.state);
         if held == Some(&expected) {
             return None;
@@ -376,7 +420,12 @@ impl StoreCheck<'_> {
 
     /// Appends the same content as a new version, unless a newer one has come meanwhile: then that
     /// one mends the store.
-    async fn write_again(&self, collection: &CollectionKey, id: &Arc<str>, truth: Truth) -> Result<()> {
+    async fn write_again(
+        &self,
+        collection: &CollectionKey,
+        id: &Arc<str>,
+        truth: Truth,
+    ) -> Result<()> {
         let room = self.room();
         let document = DocumentKey::new(collection.clone(), Arc::clone(id));
         let deleted = truth.state == DocumentState::Deleted;
@@ -398,7 +447,10 @@ impl StoreCheck<'_> {
             change,
             precondition: Some(PreconditionRequest {
                 precondition,
-                authority: Some(Head { version: truth.version, deleted }),
+                authority: Some(Head {
+                    version: truth.version,
+                    deleted,
+                }),
             }),
         };
         let answer = room.journal.append(vec![request]).await.into_iter().next();
@@ -435,5 +487,9 @@ fn expected(
         DocumentState::Deleted => ContentHash::TOMBSTONE,
     };
     let deleted = *state == DocumentState::Deleted;
-    Fingerprint { id: Arc::clone(id), head: Head { version, deleted }, content_hash }
+    Fingerprint {
+        id: Arc::clone(id),
+        head: Head { version, deleted },
+        content_hash,
+    }
 }

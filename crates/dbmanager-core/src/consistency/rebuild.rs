@@ -11,8 +11,8 @@ use super::{
 use crate::{
     BoxFuture, Error, ErrorKind, Result,
     backend::{
-        ApplyRequest, BackendErrorKind, BackendResult, CreateCollectionRequest,
-        DocumentState, DropCollectionRequest, ListDocumentsRequest, Mutation, StoredRecord,
+        ApplyRequest, BackendErrorKind, BackendResult, CreateCollectionRequest, DocumentState,
+        DropCollectionRequest, ListDocumentsRequest, Mutation, StoredRecord,
     },
     journal::{RosterRecord, RosterState},
     model::{Collection, Role, StoreId, Version},
@@ -55,7 +55,9 @@ pub struct RebuildReport {
 
 impl std::fmt::Debug for Rebuild {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Rebuild").field("role", &self.role).finish_non_exhaustive()
+        f.debug_struct("Rebuild")
+            .field("role", &self.role)
+            .finish_non_exhaustive()
     }
 }
 
@@ -76,7 +78,11 @@ impl IntoFuture for Rebuild {
 
 impl Rebuild {
     pub(crate) fn new(room: Arc<WriteRoom>, role: Role) -> Self {
-        Self { room, role, progress: None }
+        Self {
+            room,
+            role,
+            progress: None,
+        }
     }
 
     /// Is told of every page that is copied.
@@ -113,7 +119,11 @@ impl Rebuild {
     /// Empties the store and gives it a new identity. No sender touches it meanwhile.
     async fn empty(&self, store: &Arc<Store>) -> Result<StoreId> {
         let _turn = store.turn().await;
-        let backend = store.connect().await.map_err(|e| self.failed(e))?.as_backend();
+        let backend = store
+            .connect()
+            .await
+            .map_err(|e| self.failed(e))?
+            .as_backend();
         let old = store.record();
         let new = RosterRecord {
             store_id: self.room.runtime.new_store_id(),
@@ -122,16 +132,33 @@ impl Rebuild {
             stamped: true,
             ..old.clone()
         };
-        let removed = RosterRecord { state: RosterState::Removed, ..old };
-        self.room.journal.put_store(removed).await.map_err(journal_error)?;
-        store.update(|record| *record = new.clone()).await.map_err(|e| self.failed(e))?;
+        let removed = RosterRecord {
+            state: RosterState::Removed,
+            ..old
+        };
+        self.room
+            .journal
+            .put_store(removed)
+            .await
+            .map_err(journal_error)?;
+        store
+            .update(|record| *record = new.clone())
+            .await
+            .map_err(|e| self.failed(e))?;
         self.room.refresh_participation(store);
-        store.stamp(backend.as_ref(), Version::ZERO).await.map_err(|e| self.failed(e))?;
+        store
+            .stamp(backend.as_ref(), Version::ZERO)
+            .await
+            .map_err(|e| self.failed(e))?;
         let epoch = self.room.journal.epoch();
         for collection in backend.collections().await.map_err(|e| self.failed(e))? {
             let request = DropCollectionRequest::new(collection, epoch);
-            backend.drop_collection(request).await.map_err(|e| self.failed(e))?;
+            backend
+                .drop_collection(request)
+                .await
+                .map_err(|e| self.failed(e))?;
         }
+        self.room.backlog.clear_parked(self.role);
         store.set_rebuilding(true);
         store.want_reconcile();
         self.room.refresh_participation(store);
@@ -139,22 +166,34 @@ impl Rebuild {
     }
 
     async fn fill(&self, store: &Arc<Store>, store_id: StoreId) -> Result<RebuildReport> {
-        let mut report = RebuildReport { store_id, documents: 0, tombstones: 0 };
+        let mut report = RebuildReport {
+            store_id,
+            documents: 0,
+            tombstones: 0,
+        };
         for collection in self.room.collections() {
             self.copy(store, &collection, &mut report).await?;
         }
         self.drain().await?;
-        let compared = CheckConsistency::new(Arc::clone(&self.room)).role(self.role).await?;
+        let compared = CheckConsistency::new(Arc::clone(&self.room))
+            .role(self.role)
+            .await?;
         if let Some(different) = compared.differences.first() {
             return Err(Error::new(
                 ErrorKind::Unavailable,
                 "the rebuilt store still differs from the authority",
             )
             .with_role(self.role)
-            .with("differences", compared.stores.iter().map(|s| s.differences).sum::<u64>())
+            .with(
+                "differences",
+                compared.stores.iter().map(|s| s.differences).sum::<u64>(),
+            )
             .with("first", &different.id));
         }
-        store.update(|record| record.state = RosterState::Active).await.map_err(|e| self.failed(e))?;
+        store
+            .update(|record| record.state = RosterState::Active)
+            .await
+            .map_err(|e| self.failed(e))?;
         store.set_rebuilding(false);
         self.room.refresh_participation(store);
         Ok(report)
@@ -177,7 +216,9 @@ impl Rebuild {
                 Err(e) if e.kind() == BackendErrorKind::CollectionMissing => Vec::new(),
                 Err(error) => return Err(read_error(Role::Relational, error)),
             };
-            let Some(last) = page.last() else { return Ok(()) };
+            let Some(last) = page.last() else {
+                return Ok(());
+            };
             after = Some(Arc::clone(&last.id));
             for record in &page {
                 match record.state {

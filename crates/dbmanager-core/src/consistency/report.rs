@@ -48,8 +48,21 @@ pub struct Difference {
 }
 
 impl Difference {
-    pub(super) fn new(role: Role, collection: Arc<str>, id: Arc<str>, kind: DifferenceKind) -> Self {
-        Self { role, collection, id, kind, expected: None, found: None, repaired: false }
+    pub(super) fn new(
+        role: Role,
+        collection: Arc<str>,
+        id: Arc<str>,
+        kind: DifferenceKind,
+    ) -> Self {
+        Self {
+            role,
+            collection,
+            id,
+            kind,
+            expected: None,
+            found: None,
+            repaired: false,
+        }
     }
 
     pub(super) fn versions(mut self, expected: Option<Version>, found: Option<Version>) -> Self {
@@ -88,7 +101,9 @@ pub struct ConsistencyReport {
 impl ConsistencyReport {
     /// Whether every store holds exactly what it should, and none has anything yet to receive.
     pub fn is_consistent(&self) -> bool {
-        self.stores.iter().all(|store| store.differences == 0 && store.pending == 0)
+        self.stores
+            .iter()
+            .all(|store| store.differences == 0 && store.pending == 0)
     }
 }
 
@@ -106,7 +121,11 @@ pub struct Progress {
 
 impl Progress {
     pub(super) fn new(role: Role, collection: Arc<str>, done: u64) -> Self {
-        Self { role, collection, done }
+        Self {
+            role,
+            collection,
+            done,
+        }
     }
 }
 

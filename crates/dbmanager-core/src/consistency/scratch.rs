@@ -30,7 +30,12 @@ struct File {
 
 impl Drop for File {
     fn drop(&mut self) {
-        drop(self.database.lock().unwrap_or_else(PoisonError::into_inner).take());
+        drop(
+            self.database
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
         if let Err(error) = std::fs::remove_file(&self.path) {
             tracing::warn!(path = %self.path.display(), %error, "a scratch file was left behind");
         }
@@ -38,7 +43,11 @@ impl Drop for File {
 }
 
 fn failed(error: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error::new(ErrorKind::Unavailable, "the scratch file of the comparison failed").with_source(error)
+    Error::new(
+        ErrorKind::Unavailable,
+        "the scratch file of the comparison failed",
+    )
+    .with_source(error)
 }
 
 impl Scratch {
@@ -49,11 +58,17 @@ impl Scratch {
         let file = runtime
             .blocking(move || {
                 let database = Database::create(&path).map_err(failed)?;
-                Ok::<_, Error>(File { database: Mutex::new(Some(database)), path })
+                Ok::<_, Error>(File {
+                    database: Mutex::new(Some(database)),
+                    path,
+                })
             })
             .await
             .map_err(failed)??;
-        Ok(Self { runtime: runtime.clone(), file: Arc::new(file) })
+        Ok(Self {
+            runtime: runtime.clone(),
+            file: Arc::new(file),
+        })
     }
 
     async fn with<T: Send + 'static>(
@@ -147,7 +162,10 @@ fn fingerprint(id: Arc<str>, value: (u64, bool, [u8; 32])) -> Fingerprint {
     let (version, deleted, hash) = value;
     Fingerprint {
         id,
-        head: Head { version: Version::from_u64(version), deleted },
+        head: Head {
+            version: Version::from_u64(version),
+            deleted,
+        },
         content_hash: ContentHash(hash),
     }
 }

@@ -6,6 +6,7 @@
 //! Confirmations of stores are *not* kept here: at every open, live entries are compared with what
 //! each store really holds, so that a store with relaxed sync is never believed beyond its disk.
 
+mod embedded;
 mod error;
 mod types;
 
@@ -13,6 +14,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 
+pub use embedded::{EmbeddedJournal, JournalOptions, JournalSource, JournalStorage, MemoryStorage};
 pub use error::{JournalError, JournalErrorKind, JournalResult};
 pub use types::{
     AppendRequest, Appended, Change, Entry, EntryHeader, EntryKind, IdempotencyKey, JournalHealth,

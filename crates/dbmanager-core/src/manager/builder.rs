@@ -4,17 +4,17 @@ use std::sync::Arc;
 
 use super::{DatabaseManager, Inner};
 use crate::{
-    Error, ErrorKind, Result, Runtime,
+    Result, Runtime,
     backend::{BackendFactory, OpenContext, Registry},
     config::{Config, JournalType, Settings},
-    embed::{Embedder, HashingEmbedder},
+    embed::{Embedder, EmbedderFactory, EmbedderRegistry},
     health::{Monitor, MonitorSettings},
     journal::{EmbeddedJournal, Journal, JournalOptions, JournalSource, MemoryStorage},
     memory::MemoryFactory,
     model::Role,
     resilience::ResilienceSettings,
     roster::{RoleSetting, RosterOpening, open_roster},
-    search::SearchRoom,
+    search::SearchRoute,
     write::{WriteParts, WriteRoom, WriteSettings, journal_error},
 };
 
@@ -30,13 +30,16 @@ pub struct ManagerBuilder {
     registry: Registry,
     runtime: Option<Runtime>,
     embedder: Option<Arc<dyn Embedder>>,
+    embedders: EmbedderRegistry,
     journal: Option<JournalSource>,
     adopt: bool,
 }
 
 impl std::fmt::Debug for ManagerBuilder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ManagerBuilder").field("config", &self.config).finish_non_exhaustive()
+        f.debug_struct("ManagerBuilder")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
     }
 }
 
@@ -46,7 +49,15 @@ impl ManagerBuilder {
         for role in Role::ALL {
             registry.register(MemoryFactory::of(role));
         }
-        Self { config, registry, runtime: None, embedder: None, journal: None, adopt: false }
+        Self {
+            config,
+            registry,
+            runtime: None,
+            embedder: None,
+            embedders: EmbedderRegistry::new(),
+            journal: None,
+            adopt: false,
+        }
     }
 
     /// Adds every service of another registry.
@@ -64,6 +75,18 @@ impl ManagerBuilder {
     /// Uses this clock, randomness and executor instead of tokio's.
     pub fn runtime(mut self, runtime: Runtime) -> Self {
         self.runtime = Some(runtime);
+        self
+    }
+
+    /// Uses these embedders to choose from by configuration.
+    pub fn embedders(mut self, embedders: EmbedderRegistry) -> Self {
+        self.embedders = embedders;
+        self
+    }
+
+    /// Adds an embedder that the configuration can name; one of the same name is replaced.
+    pub fn register_embedder(mut self, factory: impl EmbedderFactory + 'static) -> Self {
+        self.embedders.register(factory);
         self
     }
 
@@ -101,7 +124,7 @@ impl ManagerBuilder {
         let runtime = self.runtime.clone().unwrap_or_else(Runtime::tokio);
         let embedder = match &self.embedder {
             Some(embedder) => Some(Arc::clone(embedder)),
-            None => configured_embedder(&settings, &runtime)?,
+            None => self.embedders.open(&settings.embedding, &runtime).await?,
         };
         let (journal, journal_location) = self.open_journal(&settings, &runtime).await?;
         tracing::info!(journal = %journal_location, epoch = journal.epoch(), "journal opened");
@@ -124,7 +147,7 @@ impl ManagerBuilder {
             runtime: runtime.clone(),
             journal,
             stores: roster.stores,
-            disabled: roster.disabled.iter().map(|r| (r.role, r.state)).collect(),
+            disabled: roster.disabled,
             settings: WriteSettings {
                 level: settings.write.level,
                 timeout: settings.write.timeout,
@@ -143,9 +166,17 @@ impl ManagerBuilder {
             success_threshold: settings.health.success_threshold,
         }));
         room.keep(runtime.spawn(Arc::clone(&monitor).run(Arc::clone(&room))));
-        let search = SearchRoom::new();
-        let inner = Inner { room, search, monitor, settings, journal_location };
-        Ok(DatabaseManager { inner: Arc::new(inner) })
+        let search = SearchRoute::new();
+        let inner = Inner {
+            room,
+            search,
+            monitor,
+            settings,
+            journal_location,
+        };
+        Ok(DatabaseManager {
+            inner: Arc::new(inner),
+        })
     }
 
     async fn open_journal(
@@ -155,9 +186,10 @@ impl ManagerBuilder {
     ) -> Result<(Arc<dyn Journal>, String)> {
         let (source, location) = match (&self.journal, settings.journal.journal_type) {
             (Some(source), _) => (source.clone(), "given in code".to_owned()),
-            (None, JournalType::Memory) => {
-                (JournalSource::Storage(Arc::new(MemoryStorage::new())), "memory".to_owned())
-            }
+            (None, JournalType::Memory) => (
+                JournalSource::Storage(Arc::new(MemoryStorage::new())),
+                "memory".to_owned(),
+            ),
             (None, JournalType::Embedded) => {
                 let path = settings.journal_path();
                 let location = path.display().to_string();
@@ -200,26 +232,6 @@ fn resilience(settings: &Settings) -> ResilienceSettings {
         retry_attempts: settings.performance.retry_attempts,
         breaker_threshold: settings.performance.circuit_breaker_threshold,
         ..ResilienceSettings::default()
-    }
-}
-
-/// # Errors
-/// `Config`: the embedder is unknown here; one that comes from another crate is handed to
-/// [`ManagerBuilder::embedder`].
-fn configured_embedder(
-    settings: &Settings,
-    runtime: &Runtime,
-) -> Result<Option<Arc<dyn Embedder>>> {
-    match settings.embedding.embedding_type.as_str() {
-        "none" => Ok(None),
-        "hashing" => {
-            let embedder = HashingEmbedder::from_config(&settings.embedding.config, runtime.clone())?;
-            Ok(Some(Arc::new(embedder)))
-        }
-        other => Err(Error::new(
-            ErrorKind::Config,
-            format!("unknown embedding type {other:?}; known: hashing, none"),
-        )),
     }
 }
 

@@ -21,7 +21,7 @@ use crate::{
         Query, Receipt, Role, SearchResponse, StoredDocument, Version, WaitFor,
     },
     read::{Count, DocumentPage},
-    search::SearchRoom,
+    search::{SearchRoute, SearchSettings},
     write::{
         DocumentKey, ItemChange, WriteOptions, WriteRoom, journal_error, truncate_all,
         validate_collection_name,
@@ -54,7 +54,7 @@ pub struct DatabaseManager {
 
 pub(crate) struct Inner {
     pub(crate) room: Arc<WriteRoom>,
-    pub(crate) search: SearchRoom,
+    pub(crate) search: SearchRoute,
     pub(crate) monitor: Arc<Monitor>,
     pub(crate) settings: Settings,
     journal_location: String,
@@ -68,7 +68,9 @@ impl Drop for Inner {
 
 impl std::fmt::Debug for DatabaseManager {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("DatabaseManager").field("stores", &self.inner.room.stores).finish()
+        f.debug_struct("DatabaseManager")
+            .field("stores", &self.inner.room.stores)
+            .finish()
     }
 }
 
@@ -136,7 +138,11 @@ impl DatabaseManager {
     /// # Errors
     /// [`Error::write_outcome`] says what the failed write may have done: `Rejected` (no store
     /// ever shows it), `Pending` (journaled, will be applied) or `Indeterminate`.
-    pub fn store_document(&self, collection: impl Into<String>, document: Document) -> StoreDocument {
+    pub fn store_document(
+        &self,
+        collection: impl Into<String>,
+        document: Document,
+    ) -> StoreDocument {
         StoreDocument::new(self, collection.into(), document)
     }
 
@@ -204,7 +210,12 @@ impl DatabaseManager {
         ids: impl IntoIterator<Item = I>,
     ) -> Result<Vec<Option<StoredDocument>>> {
         let ids: Vec<Arc<str>> = ids.into_iter().map(|id| Arc::from(id.as_ref())).collect();
-        self.inner.room.get(collection.as_ref(), &ids).await?.into_iter().collect()
+        self.inner
+            .room
+            .get(collection.as_ref(), &ids)
+            .await?
+            .into_iter()
+            .collect()
     }
 
     /// Searches one collection, several or all.
@@ -220,9 +231,13 @@ impl DatabaseManager {
         query: Query,
     ) -> Result<SearchResponse> {
         let collections = self.resolve(scope.into())?;
-        let context = ManagerSearch::prepare(&self.inner).await;
-        let timeout = self.inner.settings.search.timeout;
-        self.inner.search.search(Arc::new(context), &collections, query, timeout).await
+        let timeout = query.timeout.unwrap_or(self.inner.settings.search.timeout);
+        let context = ManagerSearch::prepare(&self.inner, timeout).await;
+        let settings = SearchSettings { timeout };
+        self.inner
+            .search
+            .search(&context, &collections, query, &settings)
+            .await
     }
 
     fn resolve(&self, scope: Scope) -> Result<Vec<Collection>> {
@@ -254,11 +269,16 @@ impl DatabaseManager {
         limit: usize,
     ) -> Result<DocumentPage> {
         if limit == 0 || limit > MAX_LIST {
-            return Err(Error::new(ErrorKind::InvalidInput, "the limit is out of range")
-                .with("limit", limit)
-                .with("highest", MAX_LIST));
+            return Err(
+                Error::new(ErrorKind::InvalidInput, "the limit is out of range")
+                    .with("limit", limit)
+                    .with("highest", MAX_LIST),
+            );
         }
-        self.inner.room.list(collection.as_ref(), after, limit, filter.map(Arc::new)).await
+        self.inner
+            .room
+            .list(collection.as_ref(), after, limit, filter.map(Arc::new))
+            .await
     }
 
     /// How many live documents the authority holds.
@@ -270,7 +290,10 @@ impl DatabaseManager {
         collection: impl AsRef<str>,
         filter: Option<Filter>,
     ) -> Result<Count> {
-        self.inner.room.count(collection.as_ref(), filter.map(Arc::new)).await
+        self.inner
+            .room
+            .count(collection.as_ref(), filter.map(Arc::new))
+            .await
     }
 
     /// The live collections, by name.
@@ -291,8 +314,11 @@ impl DatabaseManager {
         let room = &self.inner.room;
         room.check_open()?;
         validate_collection_name(name.as_ref(), &room.limits())?;
-        let (collection, _) =
-            room.journal.create_collection(name.as_ref(), options).await.map_err(journal_error)?;
+        let (collection, _) = room
+            .journal
+            .create_collection(name.as_ref(), options)
+            .await
+            .map_err(journal_error)?;
         room.remember_collection(collection.clone());
         Ok(collection)
     }
@@ -313,14 +339,26 @@ impl DatabaseManager {
     /// The journal cannot be read or written.
     pub async fn status(&self, operation_id: OperationId) -> Result<OperationStatus> {
         let room = &self.inner.room;
-        let mut lookup = room.journal.operation(operation_id).await.map_err(journal_error)?;
+        let mut lookup = room
+            .journal
+            .operation(operation_id)
+            .await
+            .map_err(journal_error)?;
         if lookup == OperationLookup::Unknown {
-            lookup = room.journal.refuse_operation(operation_id).await.map_err(journal_error)?;
+            lookup = room
+                .journal
+                .refuse_operation(operation_id)
+                .await
+                .map_err(journal_error)?;
         }
         Ok(match lookup {
-            OperationLookup::Accepted { version, collection, id, live, .. } => {
-                self.accepted_status(&DocumentKey::new(collection, id), version, live)
-            }
+            OperationLookup::Accepted {
+                version,
+                collection,
+                id,
+                live,
+                ..
+            } => self.accepted_status(&DocumentKey::new(collection, id), version, live),
             OperationLookup::Refused => OperationStatus::NeverAccepted,
             OperationLookup::Expired => OperationStatus::Expired,
             OperationLookup::Unknown => {
@@ -332,16 +370,27 @@ impl DatabaseManager {
         })
     }
 
-    fn accepted_status(&self, document: &DocumentKey, version: Version, live: bool) -> OperationStatus {
+    fn accepted_status(
+        &self,
+        document: &DocumentKey,
+        version: Version,
+        live: bool,
+    ) -> OperationStatus {
         use crate::write::Acknowledgement;
         let backlog = &self.inner.room.backlog;
         if !live || !backlog.is_live(version) {
             return OperationStatus::Done(version);
         }
         let standing = backlog.standing(document, version);
-        if standing.iter().any(|s| s.acknowledgement == Acknowledgement::Parked) {
+        if standing
+            .iter()
+            .any(|s| s.acknowledgement == Acknowledgement::Parked)
+        {
             OperationStatus::Parked(version)
-        } else if standing.iter().all(|s| s.acknowledgement == Acknowledgement::Applied) {
+        } else if standing
+            .iter()
+            .all(|s| s.acknowledgement == Acknowledgement::Applied)
+        {
             OperationStatus::Done(version)
         } else {
             OperationStatus::Pending(version)
@@ -398,13 +447,23 @@ impl DatabaseManager {
     pub async fn retry_parked(&self, role: Role, version: Version) -> Result<()> {
         let room = &self.inner.room;
         let not_parked = || {
-            Error::new(ErrorKind::InvalidInput, "nothing is parked under this version")
-                .with_role(role)
-                .with("version", version)
+            Error::new(
+                ErrorKind::InvalidInput,
+                "nothing is parked under this version",
+            )
+            .with_role(role)
+            .with("version", version)
         };
         let store = room.store(role).ok_or_else(not_parked)?;
-        room.journal.unpark(version, store.store_id()).await.map_err(journal_error)?;
-        if room.backlog.unpark(role, version) { Ok(()) } else { Err(not_parked()) }
+        room.journal
+            .unpark(version, store.store_id())
+            .await
+            .map_err(journal_error)?;
+        if room.backlog.unpark(role, version) {
+            Ok(())
+        } else {
+            Err(not_parked())
+        }
     }
 
     /// Takes a store that is no longer enabled off the roster, so that it no longer holds the
@@ -445,7 +504,10 @@ impl DatabaseManager {
         };
         match room.runtime.timeout(deadline, work).await {
             Ok(result) => result,
-            Err(_) => Err(Error::new(ErrorKind::Timeout, "closing took longer than its deadline")),
+            Err(_) => Err(Error::new(
+                ErrorKind::Timeout,
+                "closing took longer than its deadline",
+            )),
         }
     }
 
@@ -464,6 +526,9 @@ impl DatabaseManager {
     }
 
     pub(crate) fn upsert(document: Document) -> (Arc<str>, ItemChange) {
-        (Arc::from(document.id.as_str()), ItemChange::Upsert(Box::new(document)))
+        (
+            Arc::from(document.id.as_str()),
+            ItemChange::Upsert(Box::new(document)),
+        )
     }
 }

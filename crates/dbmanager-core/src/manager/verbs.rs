@@ -6,9 +6,7 @@ use super::{DatabaseManager, Inner};
 use crate::{
     BoxFuture, Error, ErrorKind, Result, WriteOutcome,
     journal::RosterState,
-    model::{
-        Document, Level, OnTimeout, OperationId, Precondition, Receipt, Role, WaitFor,
-    },
+    model::{Document, Level, OnTimeout, OperationId, Precondition, Receipt, Role, WaitFor},
     write::{
         Answer, DocumentKey, ItemChange, Participation, WriteItem, WriteOptions, WriteRoom,
         journal_error,
@@ -24,9 +22,11 @@ fn submit<T: Send + 'static>(
     Box::pin(async move {
         match room.runtime.spawn(work).await {
             Ok(result) => result,
-            Err(lost) => Err(Error::new(ErrorKind::Internal, "the write's task ended early")
-                .with_source(lost)
-                .with_outcome(WriteOutcome::Indeterminate(operation_id))),
+            Err(lost) => Err(
+                Error::new(ErrorKind::Internal, "the write's task ended early")
+                    .with_source(lost)
+                    .with_outcome(WriteOutcome::Indeterminate(operation_id)),
+            ),
         }
     })
 }
@@ -191,7 +191,12 @@ impl StoreDocuments {
                 item(&room, id, change)
             })
             .collect();
-        Self { items, options: manager.default_options(), room, collection: Arc::from(collection) }
+        Self {
+            items,
+            options: manager.default_options(),
+            room,
+            collection: Arc::from(collection),
+        }
     }
 
     write_options!();
@@ -206,8 +211,16 @@ impl StoreDocuments {
 impl DeleteDocuments {
     pub(super) fn new(manager: &DatabaseManager, collection: String, ids: Vec<Arc<str>>) -> Self {
         let room = Arc::clone(manager.room());
-        let items = ids.into_iter().map(|id| item(&room, id, ItemChange::Delete)).collect();
-        Self { items, options: manager.default_options(), room, collection: Arc::from(collection) }
+        let items = ids
+            .into_iter()
+            .map(|id| item(&room, id, ItemChange::Delete))
+            .collect();
+        Self {
+            items,
+            options: manager.default_options(),
+            room,
+            collection: Arc::from(collection),
+        }
     }
 
     write_options!();
@@ -293,18 +306,12 @@ into_future!(DeleteDocument, Result<Receipt>, |w| submit_single(
     w.item,
     w.options
 ));
-into_future!(StoreDocuments, Result<Vec<Result<Receipt>>>, |w| submit_batch(
-    w.room,
-    w.collection,
-    w.items,
-    w.options
-));
-into_future!(DeleteDocuments, Result<Vec<Result<Receipt>>>, |w| submit_batch(
-    w.room,
-    w.collection,
-    w.items,
-    w.options
-));
+into_future!(StoreDocuments, Result<Vec<Result<Receipt>>>, |w| {
+    submit_batch(w.room, w.collection, w.items, w.options)
+});
+into_future!(DeleteDocuments, Result<Vec<Result<Receipt>>>, |w| {
+    submit_batch(w.room, w.collection, w.items, w.options)
+});
 into_future!(DropCollection, Result<Receipt>, |w| {
     let operation_id = w.room.runtime.new_operation_id();
     let work = Arc::clone(&w.room).drop_collection(w.name, w.options, operation_id);
@@ -327,25 +334,49 @@ pub(super) async fn wait_for(
     let document = match room.collection(&receipt.collection) {
         Some(collection) => DocumentKey::new(collection.key, Arc::clone(&receipt.id)),
         // Dropped: there is nothing left to wait for.
-        None => return Ok(Receipt { level, reached: true, unreachable: false, ..receipt.clone() }),
+        None => {
+            return Ok(Receipt {
+                level,
+                reached: true,
+                unreachable: false,
+                ..receipt.clone()
+            });
+        }
     };
-    let options =
-        WriteOptions { level, with_authority: false, timeout, on_timeout: OnTimeout::Error };
-    let answer = room.settle(&document, receipt.version, options, deadline).await;
-    let now = room.receipt(&document, receipt.operation_id, receipt.version, level, answer);
+    let options = WriteOptions {
+        level,
+        with_authority: false,
+        timeout,
+        on_timeout: OnTimeout::Error,
+    };
+    let answer = room
+        .settle(&document, receipt.version, options, deadline, true)
+        .await;
+    let now = room.receipt(
+        &document,
+        receipt.operation_id,
+        receipt.version,
+        level,
+        answer,
+    );
     if answer != Answer::Reached {
-        return Err(Error::new(ErrorKind::LevelNotReached, "the level was not reached in time")
-            .with("id", &receipt.id)
-            .with_outcome(WriteOutcome::Pending(Box::new(now))));
+        return Err(Error::new(
+            ErrorKind::LevelNotReached,
+            "the level was not reached in time",
+        )
+        .with("id", &receipt.id)
+        .with_outcome(WriteOutcome::Pending(Box::new(now))));
     }
     if what == WaitFor::Searchable {
         let left = deadline.saturating_sub(room.runtime.monotonic());
         match room.runtime.timeout(left, refresh(room)).await {
             Ok(refreshed) => refreshed?,
             Err(elapsed) => {
-                return Err(Error::new(ErrorKind::Timeout, "the stores did not refresh in time")
-                    .with_source(elapsed)
-                    .with_outcome(WriteOutcome::Pending(Box::new(now))));
+                return Err(
+                    Error::new(ErrorKind::Timeout, "the stores did not refresh in time")
+                        .with_source(elapsed)
+                        .with_outcome(WriteOutcome::Pending(Box::new(now))),
+                );
             }
         }
     }
@@ -354,11 +385,16 @@ pub(super) async fn wait_for(
 
 async fn refresh(room: &WriteRoom) -> Result<()> {
     for store in &room.stores {
-        let backend =
-            store.connect().await.map_err(|error| crate::read::read_error(store.role, error))?;
+        let backend = store
+            .connect()
+            .await
+            .map_err(|error| crate::read::read_error(store.role, error))?;
         let backend = backend.as_backend();
         if !backend.capabilities().searchable_on_apply {
-            backend.refresh().await.map_err(|error| crate::read::read_error(store.role, error))?;
+            backend
+                .refresh()
+                .await
+                .map_err(|error| crate::read::read_error(store.role, error))?;
         }
     }
     Ok(())
@@ -375,8 +411,14 @@ pub(super) async fn remove_store(inner: &Inner, role: Role) -> Result<()> {
         .ok_or_else(|| {
             Error::new(ErrorKind::InvalidInput, "the role has no disabled store").with_role(role)
         })?;
-    let removed = crate::journal::RosterRecord { state: RosterState::Removed, ..record };
-    room.journal.put_store(removed).await.map_err(journal_error)?;
+    let removed = crate::journal::RosterRecord {
+        state: RosterState::Removed,
+        ..record
+    };
+    room.journal
+        .put_store(removed)
+        .await
+        .map_err(journal_error)?;
     room.backlog.set_participation(role, Participation::Absent);
     Ok(())
 }

@@ -24,6 +24,21 @@ impl MemoryPlace {
         Self::default()
     }
 
+    /// Another place with the same data, as a backup of a store is.
+    pub fn copy(&self) -> Self {
+        Self(Arc::new(Mutex::new(self.lock().clone())))
+    }
+
+    /// Loses one document with its version, in every generation of the collection: damage for
+    /// tests of whatever should find it.
+    pub fn lose(&self, collection: &str, id: &str) {
+        for (key, held) in &mut self.lock().collections {
+            if &*key.name == collection {
+                held.documents.remove(id);
+            }
+        }
+    }
+
     /// What tells this place from every other one that exists at the same time.
     pub(super) fn location(&self) -> String {
         format!("memory:{:p}", Arc::as_ptr(&self.0))
@@ -45,7 +60,7 @@ impl fmt::Debug for MemoryPlace {
 }
 
 /// Everything a store holds.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Data {
     /// The role of the backends on this place, fixed by the first.
     pub(super) role: Option<Role>,
@@ -75,6 +90,7 @@ fn missing(key: &CollectionKey) -> BackendError {
 }
 
 /// One generation of a collection.
+#[derive(Clone)]
 pub(super) struct HeldCollection {
     pub(super) options: CollectionOptions,
     pub(super) documents: BTreeMap<Arc<str>, HeldDocument>,

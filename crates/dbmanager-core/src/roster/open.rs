@@ -54,7 +54,11 @@ pub(crate) async fn open_roster(
     opening: RosterOpening<'_>,
     roles: Vec<RoleSetting>,
 ) -> Result<Roster> {
-    let known = opening.journal.roster().await.map_err(crate::write::journal_error)?;
+    let known = opening
+        .journal
+        .roster()
+        .await
+        .map_err(crate::write::journal_error)?;
     let mut locations = BTreeMap::from([(opening.journal_location.clone(), "journal".to_owned())]);
     let mut stores = Vec::new();
     for setting in &roles {
@@ -108,8 +112,15 @@ async fn disable_others(
         if taken || record.state == RosterState::Removed {
             continue;
         }
-        let record = RosterRecord { enabled: false, ..record.clone() };
-        opening.journal.put_store(record.clone()).await.map_err(crate::write::journal_error)?;
+        let record = RosterRecord {
+            enabled: false,
+            ..record.clone()
+        };
+        opening
+            .journal
+            .put_store(record.clone())
+            .await
+            .map_err(crate::write::journal_error)?;
         disabled.push(record);
     }
     Ok(disabled)
@@ -124,7 +135,10 @@ fn provisional(
 ) -> RosterRecord {
     match current {
         Some(record) if record.location == location && record.service == setting.service => {
-            RosterRecord { enabled: true, ..record.clone() }
+            RosterRecord {
+                enabled: true,
+                ..record.clone()
+            }
         }
         _ => {
             let used = current.is_some() || opening.journal.mark() > Version::ZERO;
@@ -133,7 +147,11 @@ fn provisional(
                 role: setting.role,
                 service: setting.service.clone(),
                 location: location.to_owned(),
-                state: if used { lacking_state(setting.role) } else { RosterState::Active },
+                state: if used {
+                    lacking_state(setting.role)
+                } else {
+                    RosterState::Active
+                },
                 enabled: true,
                 stamped: false,
                 progress: Version::ZERO,
@@ -156,12 +174,23 @@ async fn open_store(
         } else {
             identity
         };
-        let record = recognise(opening.context.runtime.clone(), &identity, store.record(), known);
+        let record = recognise(
+            opening.context.runtime.clone(),
+            &identity,
+            store.record(),
+            known,
+        );
         if let Some(replaced) = current.filter(|old| old.store_id != record.store_id) {
-            let removed = RosterRecord { state: RosterState::Removed, ..replaced.clone() };
+            let removed = RosterRecord {
+                state: RosterState::Removed,
+                ..replaced.clone()
+            };
             opening.journal.put_store(removed).await.map_err(|error| {
-                BackendError::new(BackendErrorKind::Unavailable, "the roster cannot be written")
-                    .with_source(error)
+                BackendError::new(
+                    BackendErrorKind::Unavailable,
+                    "the roster cannot be written",
+                )
+                .with_source(error)
             })?;
         }
         store.replace_record(record).await?;
@@ -237,16 +266,25 @@ async fn adopt(
             && stamp.epoch < opening.journal.epoch()
             && stamp.store_id == store.store_id()
     });
-    let within_mark = identity.highest_version.is_none_or(|v| v <= opening.journal.mark());
+    let within_mark = identity
+        .highest_version
+        .is_none_or(|v| v <= opening.journal.mark());
     if ours && within_mark || identity.stamp.is_none() && identity.empty {
         return Ok(identity);
     }
     let journal_failed = |error: crate::journal::JournalError| {
-        BackendError::new(BackendErrorKind::Unavailable, "the journal cannot record the adoption")
-            .with_source(error)
+        BackendError::new(
+            BackendErrorKind::Unavailable,
+            "the journal cannot record the adoption",
+        )
+        .with_source(error)
     };
     if let Some(highest) = identity.highest_version {
-        opening.journal.lift_mark(highest).await.map_err(journal_failed)?;
+        opening
+            .journal
+            .lift_mark(highest)
+            .await
+            .map_err(journal_failed)?;
     }
     let record = store.record();
     let stamp = Stamp {
@@ -256,17 +294,27 @@ async fn adopt(
         progress: record.progress,
     };
     tracing::warn!(role = %store.role, service = %store.service, "store adopted; run check_consistency");
-    backend.write_stamp(StampRequest::new(stamp).replace()).await?;
+    backend
+        .write_stamp(StampRequest::new(stamp).replace())
+        .await?;
     store
-        .replace_record(RosterRecord { state: RosterState::Active, stamped: true, ..record })
+        .replace_record(RosterRecord {
+            state: RosterState::Active,
+            stamped: true,
+            ..record
+        })
         .await?;
     backend.identity().await
 }
 
 fn config_error(role: Role, error: BackendError) -> Error {
-    Error::new(ErrorKind::Config, error.message().to_owned()).with_role(role).with_source(error)
+    Error::new(ErrorKind::Config, error.message().to_owned())
+        .with_role(role)
+        .with_source(error)
 }
 
 pub(crate) fn store_error(kind: ErrorKind, role: Role, error: BackendError) -> Error {
-    Error::new(kind, error.message().to_owned()).with_role(role).with_source(error)
+    Error::new(kind, error.message().to_owned())
+        .with_role(role)
+        .with_source(error)
 }

@@ -93,7 +93,9 @@ pub(crate) fn judge(
         )));
     }
     if stamp.progress < record.progress {
-        return Ok(Judgement::Lacking("the store was put back to an older state"));
+        return Ok(Judgement::Lacking(
+            "the store was put back to an older state",
+        ));
     }
     Ok(Judgement::Whole)
 }
@@ -136,7 +138,9 @@ mod tests {
     }
 
     fn refusal(identity: &Identity, moment: Moment) -> String {
-        judge(identity, &record(), facts(), moment).unwrap_err().to_string()
+        judge(identity, &record(), facts(), moment)
+            .unwrap_err()
+            .to_string()
     }
 
     #[test]

@@ -10,8 +10,7 @@ use crate::{
     Runtime,
     backend::{
         AnyBackend, Backend, BackendError, BackendErrorKind, BackendFactory, BackendResult,
-        Capabilities, GraphBackend, OpenContext, RelationalBackend, ServiceConfig, Stamp,
-        StampRequest, VectorBackend,
+        Capabilities, OpenContext, RelationalBackend, ServiceConfig, Stamp, StampRequest,
     },
     journal::{Journal, RosterRecord, RosterState},
     model::{Role, StoreId, Version},
@@ -22,7 +21,6 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(crate) struct StoreStatus {
     pub(crate) record: RosterRecord,
-    pub(crate) connected: bool,
     pub(crate) rebuilding: bool,
     pub(crate) circuit: CircuitState,
     pub(crate) error: Option<Arc<str>>,
@@ -62,7 +60,10 @@ pub(crate) struct Store {
 
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Store").field("role", &self.role).field("service", &self.service).finish()
+        f.debug_struct("Store")
+            .field("role", &self.role)
+            .field("service", &self.service)
+            .finish()
     }
 }
 
@@ -114,10 +115,6 @@ impl Store {
         self.turn.lock().await
     }
 
-    pub(crate) fn is_enabled(&self) -> bool {
-        self.lock().record.enabled
-    }
-
     pub(crate) fn record(&self) -> RosterRecord {
         self.lock().record.clone()
     }
@@ -135,7 +132,6 @@ impl Store {
         let state = self.lock();
         StoreStatus {
             record: state.record.clone(),
-            connected: state.backend.is_some() && state.verified,
             rebuilding: state.rebuilding,
             circuit,
             error: state.error.clone(),
@@ -226,7 +222,9 @@ impl Store {
         }
         let opened = self
             .guard
-            .run("open", CallClass::Read, || self.factory.open(&self.config, &self.context))
+            .run("open", CallClass::Read, || {
+                self.factory.open(&self.config, &self.context)
+            })
             .await?;
         let backend = guard_backend(opened, &self.guard);
         let mut state = self.lock();
@@ -277,14 +275,18 @@ impl Store {
         let record = self.record();
         let judgement = judge(&identity, &record, facts, moment)?;
         if let Judgement::Lacking(reason) = judgement
-            && !matches!(record.state, RosterState::NeedsRebuild | RosterState::NeedsRestore)
+            && !matches!(
+                record.state,
+                RosterState::NeedsRebuild | RosterState::NeedsRestore
+            )
         {
             tracing::error!(role = %self.role, service = %self.service, reason, "store needs a rebuild");
             self.update(|r| r.state = lacking_state(r.role)).await?;
         }
         // The stamp may be ahead of the roster: the stores are stamped before the journal truncates.
         let stamped = identity.stamp.map_or(Version::ZERO, |stamp| stamp.progress);
-        self.stamp(plain.as_ref(), self.record().progress.max(stamped)).await?;
+        self.stamp(plain.as_ref(), self.record().progress.max(stamped))
+            .await?;
         if !record.stamped {
             self.update(|r| r.stamped = true).await?;
         }
@@ -300,7 +302,11 @@ impl Store {
     }
 
     /// Writes the stamp with this progress; everything applied before is durable then.
-    pub(crate) async fn stamp(&self, backend: &dyn Backend, progress: Version) -> BackendResult<()> {
+    pub(crate) async fn stamp(
+        &self,
+        backend: &dyn Backend,
+        progress: Version,
+    ) -> BackendResult<()> {
         let record = self.record();
         let stamp = Stamp {
             store_id: record.store_id,
@@ -310,20 +316,30 @@ impl Store {
         };
         // A store that lacks data may hold a stamp of an earlier life with a higher progress.
         let request = StampRequest::new(stamp);
-        let lacking =
-            matches!(record.state, RosterState::NeedsRebuild | RosterState::NeedsRestore);
-        backend.write_stamp(if lacking { request.replace() } else { request }).await
+        let lacking = matches!(
+            record.state,
+            RosterState::NeedsRebuild | RosterState::NeedsRestore
+        );
+        backend
+            .write_stamp(if lacking { request.replace() } else { request })
+            .await
     }
 
     /// Changes the record, in the journal first.
     pub(crate) async fn update(&self, change: impl FnOnce(&mut RosterRecord)) -> BackendResult<()> {
         let mut record = self.record();
         change(&mut record);
-        self.journal.put_store(record.clone()).await.map_err(|error| {
-            BackendError::new(BackendErrorKind::Unavailable, "the roster cannot be written")
+        self.journal
+            .put_store(record.clone())
+            .await
+            .map_err(|error| {
+                BackendError::new(
+                    BackendErrorKind::Unavailable,
+                    "the roster cannot be written",
+                )
                 .not_applied()
                 .with_source(error)
-        })?;
+            })?;
         self.lock().record = record;
         Ok(())
     }
@@ -337,24 +353,10 @@ impl Store {
         self.lock().rebuilding = rebuilding;
     }
 
-    /// The backend in its role, if this store plays it and is connected.
+    /// The store as the authority.
     ///
     /// # Errors
     /// Why it cannot be used now.
-    pub(crate) async fn vector(&self) -> BackendResult<Arc<dyn VectorBackend>> {
-        match self.connect().await? {
-            AnyBackend::Vector(backend) => Ok(backend),
-            _ => Err(wrong_role(self.role)),
-        }
-    }
-
-    pub(crate) async fn graph(&self) -> BackendResult<Arc<dyn GraphBackend>> {
-        match self.connect().await? {
-            AnyBackend::Graph(backend) => Ok(backend),
-            _ => Err(wrong_role(self.role)),
-        }
-    }
-
     pub(crate) async fn relational(&self) -> BackendResult<Arc<dyn RelationalBackend>> {
         match self.connect().await? {
             AnyBackend::Relational(backend) => Ok(backend),

@@ -253,7 +253,9 @@ impl Backlog {
     /// Marks an entry as refused for good by a store, as recorded in the journal.
     pub(crate) fn mark_parked(&self, role: Role, parked: &ParkedEntry) {
         let mut inner = self.lock();
-        let Some(entry) = inner.entries.get(&parked.version) else { return };
+        let Some(entry) = inner.entries.get(&parked.version) else {
+            return;
+        };
         let key = entry.document.clone();
         if let Some(document) = inner.documents.get_mut(&key) {
             document.progress[slot(role)].parked =
@@ -274,7 +276,12 @@ impl Backlog {
 
     /// Whether a store is known to hold `version` of the document or a newer one. What is no
     /// longer live is held by every store that acknowledges.
-    pub(crate) fn is_confirmed(&self, role: Role, document: &DocumentKey, version: Version) -> bool {
+    pub(crate) fn is_confirmed(
+        &self,
+        role: Role,
+        document: &DocumentKey,
+        version: Version,
+    ) -> bool {
         let inner = self.lock();
         let acknowledges = inner.participation[slot(role)] == Participation::Full;
         acknowledges
@@ -293,7 +300,9 @@ impl Backlog {
     pub(crate) fn subscribe(&self, document: &DocumentKey) -> Arc<Notify> {
         let notify = Arc::new(Notify::new());
         if let Some(document) = self.lock().documents.get_mut(document) {
-            document.waiters.retain(|waiter| Arc::strong_count(waiter) > 1);
+            document
+                .waiters
+                .retain(|waiter| Arc::strong_count(waiter) > 1);
             document.waiters.push(Arc::clone(&notify));
         }
         notify
@@ -301,7 +310,11 @@ impl Backlog {
 
     /// Holds the document's truncation until [`Backlog::unpin`].
     pub(crate) fn pin(&self, document: &DocumentKey) {
-        self.lock().documents.entry(document.clone()).or_default().pins += 1;
+        self.lock()
+            .documents
+            .entry(document.clone())
+            .or_default()
+            .pins += 1;
     }
 
     pub(crate) fn unpin(&self, key: &DocumentKey) {
@@ -340,7 +353,9 @@ impl Backlog {
         {
             let mut inner = self.lock();
             for (key, version) in held {
-                let Some(document) = inner.documents.get_mut(&key) else { continue };
+                let Some(document) = inner.documents.get_mut(&key) else {
+                    continue;
+                };
                 let progress = &mut document.progress[slot(role)];
                 progress.confirmed = progress.confirmed.max(version);
                 for waiter in &document.waiters {
@@ -369,14 +384,30 @@ impl Backlog {
     /// Documents with live entries, for comparing them with what a store holds.
     pub(crate) fn live_documents(&self) -> Vec<DocumentKey> {
         let inner = self.lock();
-        inner.documents.iter().filter(|(_, d)| !d.versions.is_empty()).map(|(k, _)| k.clone()).collect()
+        inner
+            .documents
+            .iter()
+            .filter(|(_, d)| !d.versions.is_empty())
+            .map(|(k, _)| k.clone())
+            .collect()
+    }
+
+    /// Forgets every parked mark of a store, which is about to be filled anew.
+    pub(crate) fn clear_parked(&self, role: Role) {
+        let mut inner = self.lock();
+        for document in inner.documents.values_mut() {
+            document.progress[slot(role)].parked = None;
+        }
     }
 
     /// Clears the parked mark of an entry, so that it is sent again.
     pub(crate) fn unpark(&self, role: Role, version: Version) -> bool {
         let found = {
             let mut inner = self.lock();
-            let key = inner.entries.get(&version).map(|entry| entry.document.clone());
+            let key = inner
+                .entries
+                .get(&version)
+                .map(|entry| entry.document.clone());
             let progress = key
                 .and_then(|key| inner.documents.get_mut(&key))
                 .map(|document| &mut document.progress[slot(role)]);
@@ -403,8 +434,11 @@ impl Backlog {
         queue.circuit_open = circuit_open;
         queue.error = error;
         if changed {
-            let waiters: Vec<_> =
-                inner.documents.values().flat_map(|d| d.waiters.iter().cloned()).collect();
+            let waiters: Vec<_> = inner
+                .documents
+                .values()
+                .flat_map(|d| d.waiters.iter().cloned())
+                .collect();
             drop(inner);
             for waiter in waiters {
                 waiter.notify_one();
@@ -433,11 +467,6 @@ impl Backlog {
         self.lock().store_backlog(slot(role))
     }
 
-    /// Whether nothing at all is live.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.lock().entries.is_empty()
-    }
-
     /// Whether the store has confirmed every live entry it is sent.
     pub(crate) fn is_caught_up(&self, role: Role) -> bool {
         self.lock().lagging[slot(role)] == 0
@@ -459,14 +488,25 @@ impl Inner {
         } else {
             None
         };
-        self.entries.insert(version, LiveEntry { document: key.clone(), header, content });
+        self.entries.insert(
+            version,
+            LiveEntry {
+                document: key.clone(),
+                header,
+                content,
+            },
+        );
         let document = self.documents.entry(key.clone()).or_default();
         if let Err(position) = document.versions.binary_search(&version) {
             document.versions.insert(position, version);
         }
         for index in 0..self.participation.len() {
             let progress = &mut document.progress[index];
-            if progress.parked.as_ref().is_some_and(|(parked, _)| *parked < version) {
+            if progress
+                .parked
+                .as_ref()
+                .is_some_and(|(parked, _)| *parked < version)
+            {
                 progress.parked = None;
             }
             if self.participation[index].is_sent_to() && progress.wants(&document.versions) {
@@ -480,13 +520,19 @@ impl Inner {
 
     /// Brings the counts in line with a document that changed.
     fn count_lagging(&mut self, key: &DocumentKey) {
-        let Some(document) = self.documents.get_mut(key) else { return };
+        let Some(document) = self.documents.get_mut(key) else {
+            return;
+        };
         let newest = document.versions.last().copied().unwrap_or(Version::ZERO);
         for (index, progress) in document.progress.iter().enumerate() {
             let lags = newest > progress.confirmed;
             if lags != document.lagging[index] {
                 document.lagging[index] = lags;
-                if lags { self.lagging[index] += 1 } else { self.lagging[index] -= 1 }
+                if lags {
+                    self.lagging[index] += 1
+                } else {
+                    self.lagging[index] -= 1
+                }
             }
         }
     }
@@ -496,7 +542,10 @@ impl Inner {
         for (count, lags) in self.lagging.iter_mut().zip(document.lagging) {
             *count -= usize::from(lags);
         }
-        document.waiters.iter().for_each(|waiter| waiter.notify_one());
+        document
+            .waiters
+            .iter()
+            .for_each(|waiter| waiter.notify_one());
         Some(document)
     }
 
@@ -518,7 +567,11 @@ impl Inner {
     fn newest(&self, key: &DocumentKey) -> Option<Newest> {
         let version = *self.documents.get(key)?.versions.last()?;
         let entry = self.entries.get(&version)?;
-        Some(Newest { version, kind: entry.header.kind, content: entry.content.clone() })
+        Some(Newest {
+            version,
+            kind: entry.header.kind,
+            content: entry.content.clone(),
+        })
     }
 
     fn standing(&self, key: &DocumentKey, version: Version) -> Vec<Standing> {
@@ -555,7 +608,11 @@ impl Inner {
                         .or_else(|| p.error.clone())
                         .or_else(|| queue.error.clone()),
                 };
-                Standing { role, acknowledgement, error }
+                Standing {
+                    role,
+                    acknowledgement,
+                    error,
+                }
             })
             .collect()
     }
@@ -564,14 +621,21 @@ impl Inner {
         let mut batch: Vec<Sending> = Vec::new();
         let mut others = VecDeque::new();
         while batch.len() < limit {
-            let Some(key) = self.queues[index].ready.pop_front() else { break };
+            let Some(key) = self.queues[index].ready.pop_front() else {
+                break;
+            };
             // A document that went and came back may stand in the queue twice.
-            let queued = self.documents.get(&key).is_some_and(|d| d.progress[index].queued);
+            let queued = self
+                .documents
+                .get(&key)
+                .is_some_and(|d| d.progress[index].queued);
             if !queued {
                 continue;
             }
             let Some(newest) = self.newest(&key) else {
-                self.documents.entry(key).and_modify(|d| d.progress[index].queued = false);
+                self.documents
+                    .entry(key)
+                    .and_modify(|d| d.progress[index].queued = false);
                 continue;
             };
             let fits = batch.first().is_none_or(|first| {
@@ -591,7 +655,10 @@ impl Inner {
             }
             progress.queued = false;
             progress.in_flight = true;
-            batch.push(Sending { document: key, newest });
+            batch.push(Sending {
+                document: key,
+                newest,
+            });
         }
         for key in others.into_iter().rev() {
             self.queues[index].ready.push_front(key);
@@ -601,14 +668,20 @@ impl Inner {
 
     fn record(&mut self, index: usize, key: DocumentKey, version: Version, sent: Sent) {
         let sends = self.participation[index].is_sent_to();
-        let Some(document) = self.documents.get_mut(&key) else { return };
+        let Some(document) = self.documents.get_mut(&key) else {
+            return;
+        };
         let progress = &mut document.progress[index];
         progress.in_flight = false;
         match sent {
             Sent::Confirmed => {
                 progress.confirmed = progress.confirmed.max(version);
                 progress.error = None;
-                if progress.parked.as_ref().is_some_and(|(parked, _)| *parked <= version) {
+                if progress
+                    .parked
+                    .as_ref()
+                    .is_some_and(|(parked, _)| *parked <= version)
+                {
                     progress.parked = None;
                 }
             }
@@ -646,7 +719,9 @@ impl Inner {
             }
         }
         wanted.sort();
-        self.queues[index].ready.extend(wanted.into_iter().map(|(_, key)| key));
+        self.queues[index]
+            .ready
+            .extend(wanted.into_iter().map(|(_, key)| key));
     }
 
     fn resettle(&mut self) {
@@ -657,8 +732,12 @@ impl Inner {
         let mut candidates: Vec<Version> = self.void.iter().copied().take(limit).collect();
         let mut again = Vec::new();
         while candidates.len() < limit {
-            let Some(key) = self.settled.pop_first() else { break };
-            let Some(document) = self.documents.get(&key) else { continue };
+            let Some(key) = self.settled.pop_first() else {
+                break;
+            };
+            let Some(document) = self.documents.get(&key) else {
+                continue;
+            };
             if document.pins > 0 {
                 continue;
             }
@@ -671,7 +750,13 @@ impl Inner {
                 .min()
                 .unwrap_or(Version::ZERO);
             let before = candidates.len();
-            candidates.extend(document.versions.iter().copied().take_while(|v| *v <= confirmed));
+            candidates.extend(
+                document
+                    .versions
+                    .iter()
+                    .copied()
+                    .take_while(|v| *v <= confirmed),
+            );
             if candidates.len() > before {
                 again.push(key);
             }
@@ -683,11 +768,15 @@ impl Inner {
 
     fn remove(&mut self, version: Version) {
         self.void.remove(&version);
-        let Some(entry) = self.entries.remove(&version) else { return };
+        let Some(entry) = self.entries.remove(&version) else {
+            return;
+        };
         if entry.content.is_some() {
             self.content_bytes = self.content_bytes.saturating_sub(entry.header.bytes);
         }
-        let Some(document) = self.documents.get_mut(&entry.document) else { return };
+        let Some(document) = self.documents.get_mut(&entry.document) else {
+            return;
+        };
         document.versions.retain(|v| *v != version);
         if document.versions.is_empty() && document.pins == 0 {
             self.forget_document(&entry.document);
@@ -698,11 +787,16 @@ impl Inner {
     }
 
     fn store_backlog(&self, index: usize) -> StoreBacklog {
-        let mut backlog =
-            StoreBacklog { error: self.queues[index].error.clone(), ..StoreBacklog::default() };
+        let mut backlog = StoreBacklog {
+            error: self.queues[index].error.clone(),
+            ..StoreBacklog::default()
+        };
         for document in self.documents.values() {
             let progress = &document.progress[index];
-            let missing = document.versions.iter().filter(|v| **v > progress.confirmed);
+            let missing = document
+                .versions
+                .iter()
+                .filter(|v| **v > progress.confirmed);
             let mut oldest = None;
             for version in missing {
                 backlog.entries += 1;
@@ -727,11 +821,17 @@ impl Progress {
         !self.queued
             && !self.in_flight
             && self.parked.is_none()
-            && versions.last().is_some_and(|newest| *newest > self.confirmed)
+            && versions
+                .last()
+                .is_some_and(|newest| *newest > self.confirmed)
     }
 }
 
 /// A parked entry as the journal records it.
 pub(crate) fn parked_entry(version: Version, store_id: StoreId, error: &str) -> ParkedEntry {
-    ParkedEntry { version, store_id, error: error.to_owned() }
+    ParkedEntry {
+        version,
+        store_id,
+        error: error.to_owned(),
+    }
 }

@@ -57,7 +57,9 @@ pub(crate) fn decide(demand: Demand, stores: &[(Role, Acknowledgement)]) -> Answ
     let enough = |counts: &dyn Fn(Acknowledgement) -> bool| {
         let holders = stores.iter().filter(|(_, a)| counts(*a)).count();
         let authority = !demand.with_authority
-            || stores.iter().any(|(role, a)| *role == Role::Relational && counts(*a));
+            || stores
+                .iter()
+                .any(|(role, a)| *role == Role::Relational && counts(*a));
         holders >= required && authority
     };
     use Acknowledgement::{Applied, CircuitOpen, Waiting};
@@ -66,7 +68,9 @@ pub(crate) fn decide(demand: Demand, stores: &[(Role, Acknowledgement)]) -> Answ
     } else if enough(&|a| matches!(a, Applied | Waiting)) {
         Answer::Wait
     } else {
-        Answer::Pending { unreachable: !enough(&|a| matches!(a, Applied | Waiting | CircuitOpen)) }
+        Answer::Pending {
+            unreachable: !enough(&|a| matches!(a, Applied | Waiting | CircuitOpen)),
+        }
     }
 }
 
@@ -78,7 +82,10 @@ mod tests {
     const ALL: [Acknowledgement; 5] = [Applied, Waiting, CircuitOpen, Parked, Skipped];
 
     fn demand(level: Level) -> Demand {
-        Demand { level, with_authority: false }
+        Demand {
+            level,
+            with_authority: false,
+        }
     }
 
     #[test]
@@ -105,7 +112,11 @@ mod tests {
                             let ever = count(&[Applied, Waiting, CircuitOpen]) >= required;
                             Answer::Pending { unreachable: !ever }
                         };
-                        assert_eq!(decide(demand(level), &stores), expected, "{level:?} {stores:?}");
+                        assert_eq!(
+                            decide(demand(level), &stores),
+                            expected,
+                            "{level:?} {stores:?}"
+                        );
                     }
                 }
             }
@@ -114,18 +125,39 @@ mod tests {
 
     #[test]
     fn with_authority_demands_the_relational_store() {
-        let demand = Demand { level: Level::Quorum, with_authority: true };
-        let without = [(Role::Vector, Applied), (Role::Graph, Applied), (Role::Relational, Waiting)];
+        let demand = Demand {
+            level: Level::Quorum,
+            with_authority: true,
+        };
+        let without = [
+            (Role::Vector, Applied),
+            (Role::Graph, Applied),
+            (Role::Relational, Waiting),
+        ];
         assert_eq!(decide(demand, &without), Answer::Wait);
-        let with = [(Role::Vector, Waiting), (Role::Graph, Applied), (Role::Relational, Applied)];
+        let with = [
+            (Role::Vector, Waiting),
+            (Role::Graph, Applied),
+            (Role::Relational, Applied),
+        ];
         assert_eq!(decide(demand, &with), Answer::Reached);
-        let refused = [(Role::Vector, Applied), (Role::Graph, Applied), (Role::Relational, Parked)];
-        assert_eq!(decide(demand, &refused), Answer::Pending { unreachable: true });
+        let refused = [
+            (Role::Vector, Applied),
+            (Role::Graph, Applied),
+            (Role::Relational, Parked),
+        ];
+        assert_eq!(
+            decide(demand, &refused),
+            Answer::Pending { unreachable: true }
+        );
     }
 
     #[test]
     fn no_store_is_never_a_quorum() {
-        assert_eq!(decide(demand(Level::Quorum), &[]), Answer::Pending { unreachable: true });
+        assert_eq!(
+            decide(demand(Level::Quorum), &[]),
+            Answer::Pending { unreachable: true }
+        );
         assert_eq!(decide(demand(Level::Journaled), &[]), Answer::Reached);
     }
 }

@@ -26,7 +26,7 @@ use crate::{
     Error, ErrorKind, Result, Runtime, TaskHandle,
     backend::{BackendError, DocumentState, Limits},
     embed::Embedder,
-    journal::{Journal, JournalError, JournalErrorKind, JournalResult, RosterState},
+    journal::{Journal, JournalError, JournalErrorKind, JournalResult, RosterRecord, RosterState},
     model::{Collection, CollectionKey, Level, Role, Version},
     roster::{Store, StoreStatus},
 };
@@ -53,6 +53,7 @@ pub(crate) struct WriteRoom {
     pub(crate) stores: Vec<Arc<Store>>,
     pub(crate) settings: WriteSettings,
     pub(crate) embedder: Option<Arc<dyn Embedder>>,
+    disabled: Vec<RosterRecord>,
     catalogue: RwLock<BTreeMap<Arc<str>, Collection>>,
     closing: watch::Sender<bool>,
     fenced: Mutex<Option<Error>>,
@@ -61,7 +62,9 @@ pub(crate) struct WriteRoom {
 
 impl std::fmt::Debug for WriteRoom {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("WriteRoom").field("stores", &self.stores).finish_non_exhaustive()
+        f.debug_struct("WriteRoom")
+            .field("stores", &self.stores)
+            .finish_non_exhaustive()
     }
 }
 
@@ -70,8 +73,8 @@ pub(crate) struct WriteParts {
     pub(crate) runtime: Runtime,
     pub(crate) journal: Arc<dyn Journal>,
     pub(crate) stores: Vec<Arc<Store>>,
-    /// Roles whose store is on the roster but not enabled, with whether it still holds truncation.
-    pub(crate) disabled: Vec<(Role, RosterState)>,
+    /// Stores that are on the roster but not enabled.
+    pub(crate) disabled: Vec<RosterRecord>,
     pub(crate) settings: WriteSettings,
     pub(crate) embedder: Option<Arc<dyn Embedder>>,
 }
@@ -83,8 +86,10 @@ impl WriteRoom {
     /// The journal cannot be read.
     pub(crate) async fn start(parts: WriteParts) -> JournalResult<Arc<Self>> {
         let collections = parts.journal.collections().await?;
-        let catalogue =
-            collections.into_iter().map(|c| (Arc::clone(&c.key.name), c)).collect();
+        let catalogue = collections
+            .into_iter()
+            .map(|c| (Arc::clone(&c.key.name), c))
+            .collect();
         let room = Arc::new(Self {
             runtime: parts.runtime,
             journal: parts.journal,
@@ -92,22 +97,30 @@ impl WriteRoom {
             stores: parts.stores,
             settings: parts.settings,
             embedder: parts.embedder,
+            disabled: parts.disabled,
             catalogue: RwLock::new(catalogue),
             closing: watch::Sender::new(false),
             fenced: Mutex::new(None),
             tasks: Mutex::new(Vec::new()),
         });
-        for (role, state) in parts.disabled {
-            room.backlog.set_participation(role, disabled_participation(state));
+        for record in &room.disabled {
+            room.backlog
+                .set_participation(record.role, disabled_participation(record.state));
         }
         for store in &room.stores {
             room.refresh_participation(store);
         }
         room.recover().await?;
         for store in &room.stores {
-            room.keep(room.runtime.spawn(sender::run_sender(Arc::clone(&room), Arc::clone(store))));
+            room.keep(
+                room.runtime
+                    .spawn(sender::run_sender(Arc::clone(&room), Arc::clone(store))),
+            );
         }
-        room.keep(room.runtime.spawn(truncation::run_truncation(Arc::clone(&room))));
+        room.keep(
+            room.runtime
+                .spawn(truncation::run_truncation(Arc::clone(&room))),
+        );
         Ok(room)
     }
 
@@ -121,8 +134,11 @@ impl WriteRoom {
                 self.backlog.insert(header, None);
             }
         }
-        let roles: HashMap<_, _> =
-            self.stores.iter().map(|store| (store.store_id(), store.role)).collect();
+        let roles: HashMap<_, _> = self
+            .stores
+            .iter()
+            .map(|store| (store.store_id(), store.role))
+            .collect();
         for parked in self.journal.parked().await? {
             if let Some(role) = roles.get(&parked.store_id) {
                 self.backlog.mark_parked(*role, &parked);
@@ -132,7 +148,10 @@ impl WriteRoom {
     }
 
     pub(crate) fn keep(&self, task: TaskHandle<()>) {
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).push(task);
+        self.tasks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(task);
     }
 
     pub(crate) fn store(&self, role: Role) -> Option<&Arc<Store>> {
@@ -141,7 +160,9 @@ impl WriteRoom {
 
     /// Brings the backlog's view of a store in line with its standing.
     pub(crate) fn refresh_participation(&self, store: &Store) {
-        let StoreStatus { record, rebuilding, .. } = store.status();
+        let StoreStatus {
+            record, rebuilding, ..
+        } = store.status();
         let participation = match record.state {
             _ if rebuilding => Participation::Rebuilding,
             RosterState::Active | RosterState::CatchingUp => Participation::Full,
@@ -156,17 +177,29 @@ impl WriteRoom {
 
     /// The live collection of this name.
     pub(crate) fn collection(&self, name: &str) -> Option<Collection> {
-        self.catalogue.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        self.catalogue
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(name)
+            .cloned()
     }
 
     /// The live collections, by name.
     pub(crate) fn collections(&self) -> Vec<Collection> {
-        self.catalogue.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.catalogue
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .cloned()
+            .collect()
     }
 
     /// Takes note of a collection as the journal has it.
     pub(crate) fn remember_collection(&self, collection: Collection) {
-        let mut catalogue = self.catalogue.write().unwrap_or_else(PoisonError::into_inner);
+        let mut catalogue = self
+            .catalogue
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         let newer = catalogue
             .get(&collection.key.name)
             .is_none_or(|known| known.key.generation <= collection.key.generation);
@@ -176,8 +209,14 @@ impl WriteRoom {
     }
 
     pub(crate) fn forget_collection(&self, key: &CollectionKey) {
-        let mut catalogue = self.catalogue.write().unwrap_or_else(PoisonError::into_inner);
-        if catalogue.get(&key.name).is_some_and(|known| known.key == *key) {
+        let mut catalogue = self
+            .catalogue
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        if catalogue
+            .get(&key.name)
+            .is_some_and(|known| known.key == *key)
+        {
             catalogue.remove(&key.name);
         }
     }
@@ -191,7 +230,11 @@ impl WriteRoom {
             return Ok(HashMap::new());
         }
         let entries = self.journal.load(versions).await?;
-        Ok(entries.into_iter().flatten().map(|e| (e.header.version, e.state)).collect())
+        Ok(entries
+            .into_iter()
+            .flatten()
+            .map(|e| (e.header.version, e.state))
+            .collect())
     }
 
     /// The limits that every store known so far keeps.
@@ -200,6 +243,30 @@ impl WriteRoom {
             .iter()
             .filter_map(|store| store.capabilities())
             .fold(Limits::default(), |limits, c| limits.intersect(&c.limits))
+    }
+
+    /// Gives up disabled stores whose backlog has outgrown the setting: they no longer hold
+    /// truncation and need a rebuild when they come back. Never the authority: what only it lacks
+    /// would be lost.
+    pub(crate) async fn give_up_disabled(&self) -> JournalResult<()> {
+        if self.journal.health().entries <= self.settings.disabled_backlog {
+            return Ok(());
+        }
+        for record in &self.disabled {
+            let holds = self.backlog.participation(record.role) == Participation::Disabled;
+            if !holds || record.role == Role::Relational {
+                continue;
+            }
+            tracing::warn!(role = %record.role, "the backlog of a disabled store was given up: it needs a rebuild");
+            let record = RosterRecord {
+                state: RosterState::NeedsRebuild,
+                ..record.clone()
+            };
+            self.journal.put_store(record.clone()).await?;
+            self.backlog
+                .set_participation(record.role, Participation::Absent);
+        }
+        Ok(())
     }
 
     /// Refuses further use after another manager has taken over the stores.
@@ -291,5 +358,9 @@ pub(crate) fn journal_error(error: JournalError) -> Error {
     // A read-only journal stays so until the manager is opened again.
     let retryable = !matches!(error.kind(), JournalErrorKind::ReadOnly);
     let public = Error::new(kind, message).with_source(error);
-    if retryable { public } else { public.with_retryable(false) }
+    if retryable {
+        public
+    } else {
+        public.with_retryable(false)
+    }
 }

@@ -62,7 +62,9 @@ fn at_most(what: &str, value: usize, limit: usize) -> Result<()> {
     if value <= limit {
         return Ok(());
     }
-    Err(invalid(format!("too many {what}")).with("found", value).with("limit", limit))
+    Err(invalid(format!("too many {what}"))
+        .with("found", value)
+        .with("limit", limit))
 }
 
 /// Checks everything that does not depend on the collection.
@@ -74,16 +76,24 @@ pub(crate) fn validate_document(document: &Document, limits: &Limits) -> Result<
     no_nul("title", &document.title)?;
     no_nul("text", &document.text)?;
     at_most("bytes of text", document.text.len(), limits.max_text_bytes)?;
-    for (what, text) in
-        [("document type", &document.document_type), ("file path", &document.file_path)]
-    {
+    for (what, text) in [
+        ("document type", &document.document_type),
+        ("file path", &document.file_path),
+    ] {
         if let Some(text) = text {
             no_nul(what, text)?;
         }
     }
     validate_metadata("metadata", &document.metadata, limits)?;
-    at_most("references", document.references.len(), limits.max_references)?;
-    document.references.iter().try_for_each(|r| validate_reference(r, limits))?;
+    at_most(
+        "references",
+        document.references.len(),
+        limits.max_references,
+    )?;
+    document
+        .references
+        .iter()
+        .try_for_each(|r| validate_reference(r, limits))?;
     at_most("vectors", document.vectors.len(), limits.max_vectors)?;
     document.vectors.iter().try_for_each(|v| {
         validate_vector(&v.values, limits)?;
@@ -103,7 +113,11 @@ fn validate_reference(reference: &Reference, limits: &Limits) -> Result<()> {
     if reference.target.is_empty() {
         return Err(invalid("a reference has an empty target"));
     }
-    at_most("bytes of a reference's target", reference.target.len(), limits.max_id_bytes)?;
+    at_most(
+        "bytes of a reference's target",
+        reference.target.len(),
+        limits.max_id_bytes,
+    )?;
     no_nul("reference's target", &reference.target)?;
     no_nul("reference's kind", &reference.kind)?;
     if let Some(collection) = &reference.collection {
@@ -121,9 +135,7 @@ pub(crate) fn validate_vector(values: &[f32], limits: &Limits) -> Result<()> {
     at_most("numbers in a vector", values.len(), limits.max_dimension)?;
     match values.iter().position(|value| !value.is_finite()) {
         None => Ok(()),
-        Some(at) => {
-            Err(invalid("a vector holds a number that is not finite").with("at_index", at))
-        }
+        Some(at) => Err(invalid("a vector holds a number that is not finite").with("at_index", at)),
     }
 }
 
@@ -182,7 +194,11 @@ impl Draft {
             vectors: given
                 .into_iter()
                 .zip(0..)
-                .map(|(v, chunk)| ChunkVector { chunk, passage: v.passage, values: v.values })
+                .map(|(v, chunk)| ChunkVector {
+                    chunk,
+                    passage: v.passage,
+                    values: v.values,
+                })
                 .collect(),
         });
         Self { document, vectors }
@@ -194,7 +210,10 @@ impl Draft {
 
     /// What the embedder sees: the title on a line of its own, then the text.
     fn embedded_text(&self) -> String {
-        match (self.document.title.is_empty(), self.document.text.is_empty()) {
+        match (
+            self.document.title.is_empty(),
+            self.document.text.is_empty(),
+        ) {
             (false, false) => format!("{}\n{}", self.document.title, self.document.text),
             (false, true) => self.document.title.clone(),
             _ => self.document.text.clone(),
@@ -207,7 +226,11 @@ impl Draft {
         let vectors = self.vectors.unwrap_or_else(VectorSet::empty);
         let record = DocumentRecord::new(self.document, vectors)
             .map_err(|e| invalid("the document is not valid JSON").with_source(e))?;
-        at_most("bytes in the document", record.canonical().len(), limits.max_document_bytes)?;
+        at_most(
+            "bytes in the document",
+            record.canonical().len(),
+            limits.max_document_bytes,
+        )?;
         Ok(Arc::new(record))
     }
 }
@@ -232,8 +255,11 @@ impl WriteRoom {
         validate_collection_name(name, &self.limits())?;
         let mut options = CollectionOptions::new();
         options.embedding_space = self.default_space(first);
-        let (collection, _) =
-            self.journal.create_collection(name, options).await.map_err(super::journal_error)?;
+        let (collection, _) = self
+            .journal
+            .create_collection(name, options)
+            .await
+            .map_err(super::journal_error)?;
         self.remember_collection(collection.clone());
         Ok(collection)
     }
@@ -247,7 +273,11 @@ impl WriteRoom {
             metric: e.metric(),
         });
         match first.and_then(Draft::dimension) {
-            Some(given) if embedder.as_ref().is_none_or(|e| e.dimension as usize != given) => {
+            Some(given)
+                if embedder
+                    .as_ref()
+                    .is_none_or(|e| e.dimension as usize != given) =>
+            {
                 Some(EmbeddingSpace {
                     model: EmbeddingSpace::CALLER.to_owned(),
                     dimension: u32::try_from(given).unwrap_or(u32::MAX),
@@ -267,8 +297,13 @@ impl WriteRoom {
         if collection.options.embedding_space.is_some() {
             return Ok(collection);
         }
-        let first = drafts.iter().copied().find(|draft| draft.dimension().is_some());
-        let Some(space) = self.default_space(first) else { return Ok(collection) };
+        let first = drafts
+            .iter()
+            .copied()
+            .find(|draft| draft.dimension().is_some());
+        let Some(space) = self.default_space(first) else {
+            return Ok(collection);
+        };
         let collection = self
             .journal
             .set_embedding_space(&collection.key, space)
@@ -283,7 +318,10 @@ impl WriteRoom {
         let (Some(set), Some(space)) = (&draft.vectors, &collection.options.embedding_space) else {
             return Ok(());
         };
-        let wrong = set.vectors.iter().find(|v| v.values.len() != space.dimension as usize);
+        let wrong = set
+            .vectors
+            .iter()
+            .find(|v| v.values.len() != space.dimension as usize);
         match wrong {
             None => Ok(()),
             Some(vector) => Err(invalid("a vector has the wrong dimension")
@@ -301,8 +339,12 @@ impl WriteRoom {
         drafts: &mut [(usize, &mut Draft)],
     ) -> Vec<(usize, Error)> {
         let mut failed = Vec::new();
-        let Some(embedder) = &self.embedder else { return failed };
-        let Some(space) = &collection.options.embedding_space else { return failed };
+        let Some(embedder) = &self.embedder else {
+            return failed;
+        };
+        let Some(space) = &collection.options.embedding_space else {
+            return failed;
+        };
         if space.model == EmbeddingSpace::CALLER {
             return failed;
         }
@@ -325,14 +367,19 @@ impl WriteRoom {
             }
             return failed;
         }
-        let mut wanted: Vec<_> = drafts.iter_mut().filter(|(_, draft)| needs(draft)).collect();
+        let mut wanted: Vec<_> = drafts
+            .iter_mut()
+            .filter(|(_, draft)| needs(draft))
+            .collect();
         if embedder.kind() == EmbedderKind::Semantic {
             self.reuse_vectors(collection, &mut wanted).await;
             wanted.retain(|(_, draft)| draft.vectors.is_none());
         }
         for chunk in wanted.chunks_mut(EMBED_BATCH) {
-            let texts: Vec<Arc<str>> =
-                chunk.iter().map(|(_, draft)| Arc::from(draft.embedded_text())).collect();
+            let texts: Vec<Arc<str>> = chunk
+                .iter()
+                .map(|(_, draft)| Arc::from(draft.embedded_text()))
+                .collect();
             let hashes: Vec<_> = texts.iter().map(|text| text_hash(text)).collect();
             match embedder.embed_documents(texts).await {
                 Ok(vectors) if vectors.len() == hashes.len() => {
@@ -364,11 +411,15 @@ impl WriteRoom {
         collection: &Collection,
         wanted: &mut [&mut (usize, &mut Draft)],
     ) {
-        let ids: Vec<Arc<str>> =
-            wanted.iter().map(|(_, draft)| Arc::from(draft.document.id.as_str())).collect();
+        let ids: Vec<Arc<str>> = wanted
+            .iter()
+            .map(|(_, draft)| Arc::from(draft.document.id.as_str()))
+            .collect();
         let current = self.current_records(&collection.key, &ids).await;
         for ((_, draft), current) in wanted.iter_mut().zip(current) {
-            let Ok(Some((_, record))) = current else { continue };
+            let Ok(Some((_, record))) = current else {
+                continue;
+            };
             let set = record.vectors();
             if set.origin == VectorOrigin::Embedder
                 && set.text_hash == Some(text_hash(&draft.embedded_text()))
@@ -383,13 +434,24 @@ fn embedded_set(values: Vec<f32>, hash: [u8; 32]) -> VectorSet {
     let vectors = if values.is_empty() {
         Vec::new()
     } else {
-        vec![ChunkVector { chunk: 0, passage: None, values }]
+        vec![ChunkVector {
+            chunk: 0,
+            passage: None,
+            values,
+        }]
     };
-    VectorSet { origin: VectorOrigin::Embedder, text_hash: Some(hash), vectors }
+    VectorSet {
+        origin: VectorOrigin::Embedder,
+        text_hash: Some(hash),
+        vectors,
+    }
 }
 
 /// The positions of ids that stand earlier in the batch already.
 pub(super) fn repeated_ids<'a>(ids: impl Iterator<Item = &'a str>) -> HashSet<usize> {
     let mut seen = HashSet::new();
-    ids.enumerate().filter(|(_, id)| !seen.insert(*id)).map(|(index, _)| index).collect()
+    ids.enumerate()
+        .filter(|(_, id)| !seen.insert(*id))
+        .map(|(index, _)| index)
+        .collect()
 }

@@ -60,7 +60,11 @@ enum Stage {
     /// Waiting for the level of what an earlier use of its key did.
     Repeated(DocumentKey, OperationId, Version),
     /// To be appended.
-    Ready { item: WriteItem, draft: Option<Draft>, input_hash: [u8; 32] },
+    Ready {
+        item: WriteItem,
+        draft: Option<Draft>,
+        input_hash: [u8; 32],
+    },
 }
 
 fn rejected(error: Error) -> Error {
@@ -94,7 +98,10 @@ impl WriteRoom {
                 Stage::Repeated(document, operation, version) => Ok((document, operation, version)),
                 Stage::Ready { item, .. } => match appended.next_if(|(at, _)| *at == index) {
                     Some((_, result)) => result.and_then(|a| accepted(a, item.operation_id)),
-                    None => Err(rejected(Error::new(ErrorKind::Internal, "a write was not appended"))),
+                    None => Err(rejected(Error::new(
+                        ErrorKind::Internal,
+                        "a write was not appended",
+                    ))),
                 },
             };
             answers.push(match accepted {
@@ -106,7 +113,9 @@ impl WriteRoom {
             });
         }
         for (index, (document, operation_id, version)) in waiting {
-            let answer = self.settle(&document, version, options, deadline).await;
+            let answer = self
+                .settle(&document, version, options, deadline, false)
+                .await;
             let receipt = self.receipt(&document, operation_id, version, options.level, answer);
             answers[index] = Some(conclude(receipt, answer, options));
         }
@@ -134,8 +143,10 @@ impl WriteRoom {
                 }
             }
             let valid = if repeated.contains(&index) {
-                Err(Error::new(ErrorKind::InvalidInput, "the id stands twice in one batch")
-                    .with("id", &item.id))
+                Err(
+                    Error::new(ErrorKind::InvalidInput, "the id stands twice in one batch")
+                        .with("id", &item.id),
+                )
             } else {
                 match &item.change {
                     ItemChange::Upsert(document) => validate_document(document, &limits),
@@ -161,7 +172,11 @@ impl WriteRoom {
         key: &str,
         input_hash: [u8; 32],
     ) -> Result<Option<Stage>> {
-        let known = self.journal.idempotency_key(collection, key).await.map_err(journal_error)?;
+        let known = self
+            .journal
+            .idempotency_key(collection, key)
+            .await
+            .map_err(journal_error)?;
         match known {
             None => Ok(None),
             Some((hash, lookup)) if hash == input_hash => Ok(repeated_stage(lookup)),
@@ -180,28 +195,46 @@ impl WriteRoom {
         collection: &Arc<str>,
         stages: &mut [Stage],
     ) -> Result<Vec<(usize, Result<Appended>)>> {
-        if !stages.iter().any(|stage| matches!(stage, Stage::Ready { .. })) {
+        if !stages
+            .iter()
+            .any(|stage| matches!(stage, Stage::Ready { .. }))
+        {
             return Ok(Vec::new());
         }
-        let collection = self.prepare_collection(collection, stages).await.map_err(rejected)?;
+        let collection = self
+            .prepare_collection(collection, stages)
+            .await
+            .map_err(rejected)?;
         self.prepare_vectors(&collection, stages).await;
         let pinned = self.pin_preconditions(&collection.key, stages);
         let requests = self.requests(&collection.key, stages).await;
         let indices: Vec<usize> = requests.iter().map(|(index, _)| *index).collect();
-        let contents: Vec<DocumentState> =
-            requests.iter().map(|(_, request)| state_of(&request.change)).collect();
-        let operations: Vec<OperationId> =
-            requests.iter().map(|(_, request)| request.operation_id).collect();
-        let answers =
-            self.journal.append(requests.into_iter().map(|(_, request)| request).collect()).await;
+        let contents: Vec<DocumentState> = requests
+            .iter()
+            .map(|(_, request)| state_of(&request.change))
+            .collect();
+        let operations: Vec<OperationId> = requests
+            .iter()
+            .map(|(_, request)| request.operation_id)
+            .collect();
+        let answers = self
+            .journal
+            .append(requests.into_iter().map(|(_, request)| request).collect())
+            .await;
         let mut results = Vec::with_capacity(answers.len());
-        for (((index, answer), content), operation) in
-            indices.into_iter().zip(answers).zip(contents).zip(operations)
+        for (((index, answer), content), operation) in indices
+            .into_iter()
+            .zip(answers)
+            .zip(contents)
+            .zip(operations)
         {
             if let Ok(Appended::New(header)) = &answer {
                 self.backlog.insert(header.clone(), Some(content));
             }
-            results.push((index, answer.map_err(|error| append_error(error, operation))));
+            results.push((
+                index,
+                answer.map_err(|error| append_error(error, operation)),
+            ));
         }
         for document in pinned {
             self.backlog.unpin(&document);
@@ -209,11 +242,7 @@ impl WriteRoom {
         Ok(results)
     }
 
-    async fn prepare_collection(
-        &self,
-        name: &Arc<str>,
-        stages: &[Stage],
-    ) -> Result<Collection> {
+    async fn prepare_collection(&self, name: &Arc<str>, stages: &[Stage]) -> Result<Collection> {
         let drafts: Vec<&Draft> = stages
             .iter()
             .filter_map(|stage| match stage {
@@ -229,8 +258,9 @@ impl WriteRoom {
             });
         }
         let with_vectors = drafts.iter().copied().find(|draft| draft.vectors.is_some());
-        let collection =
-            self.writable_collection(name, with_vectors.or(drafts.first().copied())).await?;
+        let collection = self
+            .writable_collection(name, with_vectors.or(drafts.first().copied()))
+            .await?;
         self.with_space(collection, &drafts).await
     }
 
@@ -238,7 +268,12 @@ impl WriteRoom {
         let mut failed = Vec::new();
         let mut drafts = Vec::new();
         for (index, stage) in stages.iter_mut().enumerate() {
-            let Stage::Ready { draft: Some(draft), .. } = stage else { continue };
+            let Stage::Ready {
+                draft: Some(draft), ..
+            } = stage
+            else {
+                continue;
+            };
             match self.check_vectors(collection, draft) {
                 Ok(()) => drafts.push((index, draft)),
                 Err(error) => failed.push((index, error)),
@@ -274,7 +309,14 @@ impl WriteRoom {
         let limits = self.limits();
         let mut requests = Vec::with_capacity(stages.len());
         for (index, stage) in stages.iter_mut().enumerate() {
-            let Stage::Ready { item, draft, input_hash } = stage else { continue };
+            let Stage::Ready {
+                item,
+                draft,
+                input_hash,
+            } = stage
+            else {
+                continue;
+            };
             let change = match draft.take() {
                 None => Ok(Change::Delete),
                 Some(draft) => draft.into_record(&limits).map(Change::Upsert),
@@ -307,18 +349,29 @@ impl WriteRoom {
         collection: &CollectionKey,
         item: &WriteItem,
     ) -> Result<Option<PreconditionRequest>> {
-        let Some(precondition) = item.precondition else { return Ok(None) };
+        let Some(precondition) = item.precondition else {
+            return Ok(None);
+        };
         let document = DocumentKey::new(collection.clone(), Arc::clone(&item.id));
         let authority = if self.backlog.newest(&document).is_some() {
             None
         } else {
             self.authority_head(collection, &item.id).await?
         };
-        Ok(Some(PreconditionRequest { precondition, authority }))
+        Ok(Some(PreconditionRequest {
+            precondition,
+            authority,
+        }))
     }
 
-    async fn authority_head(&self, collection: &CollectionKey, id: &Arc<str>) -> Result<Option<Head>> {
-        let heads = self.authority_heads(collection, std::slice::from_ref(id)).await?;
+    async fn authority_head(
+        &self,
+        collection: &CollectionKey,
+        id: &Arc<str>,
+    ) -> Result<Option<Head>> {
+        let heads = self
+            .authority_heads(collection, std::slice::from_ref(id))
+            .await?;
         Ok(heads.into_iter().next().flatten())
     }
 
@@ -355,27 +408,39 @@ impl WriteRoom {
             self.backlog.insert(header.clone(), None);
         }
         let (document, operation_id, version) = accepted(appended, operation_id)?;
-        let answer = self.settle(&document, version, options, deadline).await;
+        let answer = self
+            .settle(&document, version, options, deadline, false)
+            .await;
         let receipt = self.receipt(&document, operation_id, version, options.level, answer);
         conclude(receipt, answer, options)
     }
 
-    /// Waits until the level is reached, cannot be reached now, or the time runs out.
+    /// Waits until the level is reached, cannot be reached now (or, if `patient`, cannot be reached
+    /// before someone acts), or the time runs out.
     pub(crate) async fn settle(
         &self,
         document: &DocumentKey,
         version: Version,
         options: WriteOptions,
         deadline: Duration,
+        patient: bool,
     ) -> Answer {
-        let demand = Demand { level: options.level, with_authority: options.with_authority };
+        let demand = Demand {
+            level: options.level,
+            with_authority: options.with_authority,
+        };
         let changed = self.backlog.subscribe(document);
         loop {
             let standing = self.backlog.standing(document, version);
-            let stores: Vec<_> = standing.iter().map(|s| (s.role, s.acknowledgement)).collect();
+            let stores: Vec<_> = standing
+                .iter()
+                .map(|s| (s.role, s.acknowledgement))
+                .collect();
             let answer = decide(demand, &stores);
             let left = deadline.saturating_sub(self.runtime.monotonic());
-            if answer != Answer::Wait || self.is_closing() || left.is_zero() {
+            let hopeful = answer == Answer::Wait
+                || patient && answer == Answer::Pending { unreachable: false };
+            if !hopeful || self.is_closing() || left.is_zero() {
                 return answer;
             }
             tokio::select! {
@@ -429,14 +494,26 @@ fn stage_of(mut item: WriteItem, input_hash: [u8; 32]) -> Stage {
         ItemChange::Upsert(document) => Some(Draft::new(*document)),
         ItemChange::Delete => None,
     };
-    Stage::Ready { item, draft, input_hash }
+    Stage::Ready {
+        item,
+        draft,
+        input_hash,
+    }
 }
 
 fn repeated_stage(lookup: OperationLookup) -> Option<Stage> {
     match lookup {
-        OperationLookup::Accepted { operation_id, version, collection, id, .. } => {
-            Some(Stage::Repeated(DocumentKey::new(collection, id), operation_id, version))
-        }
+        OperationLookup::Accepted {
+            operation_id,
+            version,
+            collection,
+            id,
+            ..
+        } => Some(Stage::Repeated(
+            DocumentKey::new(collection, id),
+            operation_id,
+            version,
+        )),
         OperationLookup::Refused | OperationLookup::Unknown | OperationLookup::Expired => None,
     }
 }
@@ -454,9 +531,13 @@ fn accepted(
     operation: OperationId,
 ) -> Result<(DocumentKey, OperationId, Version)> {
     match appended {
-        Appended::New(EntryHeader { collection, id, version, operation_id, .. }) => {
-            Ok((DocumentKey::new(collection, id), operation_id, version))
-        }
+        Appended::New(EntryHeader {
+            collection,
+            id,
+            version,
+            operation_id,
+            ..
+        }) => Ok((DocumentKey::new(collection, id), operation_id, version)),
         Appended::Repeated(OperationLookup::Accepted {
             operation_id,
             version,

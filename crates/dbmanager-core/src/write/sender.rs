@@ -27,7 +27,12 @@ const RECONCILE_BATCH: usize = 500;
 
 /// Sends to one store until the room closes.
 pub(crate) async fn run_sender(room: Arc<WriteRoom>, store: Arc<Store>) {
-    let mut sender = Sender { room, store, ready: HashSet::new(), failures: 0 };
+    let mut sender = Sender {
+        room,
+        store,
+        ready: HashSet::new(),
+        failures: 0,
+    };
     while !sender.room.is_closing() {
         match sender.step().await {
             Ok(Step::Progress) => sender.succeeded(),
@@ -69,9 +74,16 @@ impl Sender {
                 return Err(error);
             }
         }
-        let limit = self.room.settings.batch_size.min(backend.capabilities().max_batch).max(1);
+        let limit = self
+            .room
+            .settings
+            .batch_size
+            .min(backend.capabilities().max_batch)
+            .max(1);
         let batch = self.room.backlog.take_batch(role, limit);
-        let Some(first) = batch.first() else { return Ok(Step::Idle) };
+        let Some(first) = batch.first() else {
+            return Ok(Step::Idle);
+        };
         if first.newest.kind == EntryKind::DropCollection {
             self.send_drop(backend.as_ref(), batch).await
         } else {
@@ -84,7 +96,9 @@ impl Sender {
             self.failures = 0;
         }
         self.store.note_success();
-        self.room.backlog.set_reachability(self.store.role, false, None);
+        self.room
+            .backlog
+            .set_reachability(self.store.role, false, None);
     }
 
     /// Waits before the next attempt. A wake-up does not shorten the wait, or new writes would
@@ -102,10 +116,15 @@ impl Sender {
         );
         let exponent = self.failures.min(16);
         self.failures = self.failures.saturating_add(1);
-        let bound = FIRST_BACK_OFF.saturating_mul(1 << exponent).min(LONGEST_BACK_OFF);
+        let bound = FIRST_BACK_OFF
+            .saturating_mul(1 << exponent)
+            .min(LONGEST_BACK_OFF);
         let runtime = self.store.runtime();
         let jitter = bound.mul_f64((runtime.random_u64() % 1_000) as f64 / 2_000.0);
-        let wait = error.retry_after().unwrap_or(bound / 2 + jitter).min(LONGEST_BACK_OFF);
+        let wait = error
+            .retry_after()
+            .unwrap_or(bound / 2 + jitter)
+            .min(LONGEST_BACK_OFF);
         let closing = self.room.closing();
         tokio::select! {
             () = runtime.sleep(wait) => {}
@@ -143,7 +162,8 @@ impl Sender {
             let request = DropCollectionRequest::new(collection, self.room.journal.epoch());
             let result = backend.drop_collection(request).await;
             let failure = result.as_ref().err().cloned();
-            self.record(vec![(sending.document, sending.newest.version, result)]).await;
+            self.record(vec![(sending.document, sending.newest.version, result)])
+                .await;
             if let Some(error) = failure {
                 return Err(error);
             }
@@ -157,8 +177,10 @@ impl Sender {
         batch: Vec<Sending>,
     ) -> BackendResult<Step> {
         let collection = batch[0].document.collection.clone();
-        let sent: Vec<(DocumentKey, Version)> =
-            batch.iter().map(|s| (s.document.clone(), s.newest.version)).collect();
+        let sent: Vec<(DocumentKey, Version)> = batch
+            .iter()
+            .map(|s| (s.document.clone(), s.newest.version))
+            .collect();
         let outcome = self.apply(backend, &collection, batch).await;
         match outcome {
             Ok(results) => {
@@ -281,7 +303,10 @@ impl Sender {
         let mut by_collection: std::collections::BTreeMap<CollectionKey, Vec<Arc<str>>> =
             std::collections::BTreeMap::new();
         for document in self.room.backlog.live_documents() {
-            by_collection.entry(document.collection).or_default().push(document.id);
+            by_collection
+                .entry(document.collection)
+                .or_default()
+                .push(document.id);
         }
         for (collection, ids) in by_collection {
             for chunk in ids.chunks(RECONCILE_BATCH) {
@@ -299,7 +324,10 @@ impl Sender {
     ) -> BackendResult<()> {
         // The drop of a collection is simply sent again: it can be repeated.
         let ids: Vec<Arc<str>> = ids.iter().filter(|id| !id.is_empty()).cloned().collect();
-        let heads = match backend.heads(IdsRequest::new(collection.clone(), ids.clone())).await {
+        let heads = match backend
+            .heads(IdsRequest::new(collection.clone(), ids.clone()))
+            .await
+        {
             Ok(heads) => heads,
             Err(error) if error.kind() == BackendErrorKind::CollectionMissing => return Ok(()),
             Err(error) => return Err(error),
@@ -311,7 +339,10 @@ impl Sender {
             if head.version > mark {
                 return Err(BackendError::new(
                     BackendErrorKind::Foreign,
-                    format!("the store holds version {} that this journal never issued", head.version),
+                    format!(
+                        "the store holds version {} that this journal never issued",
+                        head.version
+                    ),
                 ));
             }
             let document = DocumentKey::new(collection.clone(), id);

@@ -24,6 +24,9 @@ pub(crate) async fn run_truncation(room: Arc<WriteRoom>) {
         if room.is_closing() {
             return;
         }
+        if let Err(error) = room.give_up_disabled().await {
+            tracing::warn!(%error, "the roster cannot be written");
+        }
         let wait = match truncate_all(&room).await {
             Ok(()) => GATHER,
             Err(error) => {
@@ -47,7 +50,9 @@ pub(crate) async fn truncate_all(room: &WriteRoom) -> Result<(), String> {
     loop {
         let openings = openings(room);
         let versions = room.backlog.truncation_candidates(ROUND);
-        let Some(highest) = versions.iter().max().copied() else { return Ok(()) };
+        let Some(highest) = versions.iter().max().copied() else {
+            return Ok(());
+        };
         let progress = make_durable(room, highest).await?;
         if openings.contains(&None) || openings != self::openings(room) {
             // A store was opened anew meanwhile: what it had confirmed may be gone with its cache.
@@ -55,9 +60,15 @@ pub(crate) async fn truncate_all(room: &WriteRoom) -> Result<(), String> {
         }
         let request = TruncateRequest {
             versions: versions.clone(),
-            progress: progress.iter().map(|(_, id, version)| (*id, *version)).collect(),
+            progress: progress
+                .iter()
+                .map(|(_, id, version)| (*id, *version))
+                .collect(),
         };
-        room.journal.truncate(request).await.map_err(|error| error.to_string())?;
+        room.journal
+            .truncate(request)
+            .await
+            .map_err(|error| error.to_string())?;
         for (role, _, version) in progress {
             if let Some(store) = room.store(role) {
                 store.set_progress(version);
@@ -88,14 +99,21 @@ async fn make_durable(
     highest: Version,
 ) -> Result<Vec<(Role, StoreId, Version)>, String> {
     let mut progress = Vec::new();
-    for store in room.stores.iter().filter(|store| confirms(room, store.role)) {
+    for store in room
+        .stores
+        .iter()
+        .filter(|store| confirms(room, store.role))
+    {
         let describe = |error: BackendError| {
             store.note_failure(&error);
             format!("{}: {error}", store.role)
         };
         let backend = store.connect().await.map_err(describe)?.as_backend();
         let version = store.record().progress.max(highest);
-        store.stamp(backend.as_ref(), version).await.map_err(describe)?;
+        store
+            .stamp(backend.as_ref(), version)
+            .await
+            .map_err(describe)?;
         progress.push((store.role, store.store_id(), version));
     }
     Ok(progress)

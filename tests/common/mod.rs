@@ -1,0 +1,353 @@
+//! What several tests share: stores in memory that can be switched off, made to hang or to refuse.
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU8, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use dbmanager_core::{
+    DatabaseManager, ManagerBuilder,
+    backend::*,
+    config::Config,
+    journal::{JournalSource, MemoryStorage},
+    memory::{MemoryFactory, MemoryPlace},
+    model::{CollectionKey, Filter, Level, Role},
+};
+
+/// What a switched store does with calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Mode {
+    /// It works.
+    Up,
+    /// It answers `Unavailable`, nothing applied.
+    Down,
+    /// It never answers.
+    Hang,
+    /// It refuses every mutation for good.
+    Refuse,
+    /// It applies and then reports a failure of unknown effect.
+    LoseAnswers,
+}
+
+/// Switches one store.
+#[derive(Clone, Debug)]
+pub struct Switch {
+    mode: Arc<AtomicU8>,
+    applies: Arc<AtomicU64>,
+}
+
+impl Switch {
+    pub fn new() -> Self {
+        Self {
+            mode: Arc::new(AtomicU8::new(Mode::Up as u8)),
+            applies: Arc::default(),
+        }
+    }
+
+    pub fn set(&self, mode: Mode) {
+        self.mode.store(mode as u8, Ordering::SeqCst);
+    }
+
+    fn mode(&self) -> Mode {
+        match self.mode.load(Ordering::SeqCst) {
+            0 => Mode::Up,
+            1 => Mode::Down,
+            2 => Mode::Hang,
+            3 => Mode::Refuse,
+            _ => Mode::LoseAnswers,
+        }
+    }
+
+    /// How many batches were sent to the store.
+    pub fn applies(&self) -> u64 {
+        self.applies.load(Ordering::SeqCst)
+    }
+
+    async fn pass(&self) -> BackendResult<()> {
+        match self.mode() {
+            Mode::Down => {
+                Err(BackendError::new(BackendErrorKind::Unavailable, "switched off").not_applied())
+            }
+            Mode::Hang => std::future::pending().await,
+            _ => Ok(()),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Switched<B: ?Sized> {
+    switch: Switch,
+    inner: Arc<B>,
+}
+
+#[async_trait]
+impl<B: Backend + ?Sized> Backend for Switched<B> {
+    fn role(&self) -> Role {
+        self.inner.role()
+    }
+    fn service(&self) -> &str {
+        "switched"
+    }
+    fn capabilities(&self) -> &Capabilities {
+        self.inner.capabilities()
+    }
+    async fn probe(&self) -> BackendResult<()> {
+        self.switch.pass().await?;
+        self.inner.probe().await
+    }
+    async fn identity(&self) -> BackendResult<Identity> {
+        self.switch.pass().await?;
+        self.inner.identity().await
+    }
+    async fn write_stamp(&self, request: StampRequest) -> BackendResult<()> {
+        self.switch.pass().await?;
+        self.inner.write_stamp(request).await
+    }
+    async fn create_collection(&self, request: CreateCollectionRequest) -> BackendResult<()> {
+        self.switch.pass().await?;
+        self.inner.create_collection(request).await
+    }
+    async fn drop_collection(&self, request: DropCollectionRequest) -> BackendResult<()> {
+        self.switch.pass().await?;
+        self.inner.drop_collection(request).await
+    }
+    async fn collections(&self) -> BackendResult<Vec<CollectionKey>> {
+        self.switch.pass().await?;
+        self.inner.collections().await
+    }
+    async fn apply(&self, request: ApplyRequest) -> BackendResult<Vec<BackendResult<()>>> {
+        self.switch.pass().await?;
+        self.switch.applies.fetch_add(1, Ordering::SeqCst);
+        match self.switch.mode() {
+            Mode::Refuse => Ok(request
+                .mutations
+                .iter()
+                .map(|_| {
+                    let error = BackendError::new(BackendErrorKind::Refused, "refused by the test");
+                    Err(error.not_applied())
+                })
+                .collect()),
+            Mode::LoseAnswers => {
+                self.inner.apply(request).await?;
+                Err(BackendError::new(
+                    BackendErrorKind::Unavailable,
+                    "the answer was lost",
+                ))
+            }
+            _ => self.inner.apply(request).await,
+        }
+    }
+    async fn heads(&self, request: IdsRequest) -> BackendResult<Vec<Option<Head>>> {
+        self.switch.pass().await?;
+        self.inner.heads(request).await
+    }
+    async fn fingerprints(&self, request: ListRequest) -> BackendResult<Page<Fingerprint>> {
+        self.switch.pass().await?;
+        self.inner.fingerprints(request).await
+    }
+    async fn fingerprints_of(
+        &self,
+        request: IdsRequest,
+    ) -> BackendResult<Vec<Option<Fingerprint>>> {
+        self.switch.pass().await?;
+        self.inner.fingerprints_of(request).await
+    }
+    async fn sync(&self) -> BackendResult<()> {
+        self.switch.pass().await?;
+        self.inner.sync().await
+    }
+    async fn close(&self) -> BackendResult<()> {
+        self.inner.close().await
+    }
+}
+
+#[async_trait]
+impl<B: VectorBackend + ?Sized> VectorBackend for Switched<B> {
+    async fn search_vectors(&self, request: VectorSearchRequest) -> BackendResult<Vec<VectorHit>> {
+        self.switch.pass().await?;
+        self.inner.search_vectors(request).await
+    }
+    async fn vectors(&self, request: IdsRequest) -> BackendResult<Vec<Option<StoredVectors>>> {
+        self.switch.pass().await?;
+        self.inner.vectors(request).await
+    }
+}
+
+#[async_trait]
+impl<B: GraphBackend + ?Sized> GraphBackend for Switched<B> {
+    async fn neighbourhood(&self, request: NeighbourhoodRequest) -> BackendResult<Vec<Neighbour>> {
+        self.switch.pass().await?;
+        self.inner.neighbourhood(request).await
+    }
+    async fn paths(&self, request: PathsRequest) -> BackendResult<Vec<Path>> {
+        self.switch.pass().await?;
+        self.inner.paths(request).await
+    }
+    async fn match_titles(&self, request: TextSearchRequest) -> BackendResult<Vec<TextHit>> {
+        self.switch.pass().await?;
+        self.inner.match_titles(request).await
+    }
+    async fn edges(&self, request: IdsRequest) -> BackendResult<Vec<Option<Edges>>> {
+        self.switch.pass().await?;
+        self.inner.edges(request).await
+    }
+}
+
+#[async_trait]
+impl<B: RelationalBackend + ?Sized> RelationalBackend for Switched<B> {
+    async fn get(&self, request: IdsRequest) -> BackendResult<Vec<Option<StoredRecord>>> {
+        self.switch.pass().await?;
+        self.inner.get(request).await
+    }
+    async fn search_text(&self, request: TextSearchRequest) -> BackendResult<Vec<TextHit>> {
+        self.switch.pass().await?;
+        self.inner.search_text(request).await
+    }
+    async fn list(&self, request: ListDocumentsRequest) -> BackendResult<Vec<StoredRecord>> {
+        self.switch.pass().await?;
+        self.inner.list(request).await
+    }
+    async fn count(
+        &self,
+        collection: CollectionKey,
+        filter: Option<Arc<Filter>>,
+    ) -> BackendResult<u64> {
+        self.switch.pass().await?;
+        self.inner.count(collection, filter).await
+    }
+}
+
+/// Opens in-memory stores behind a switch.
+struct SwitchedFactory {
+    inner: MemoryFactory,
+    switch: Switch,
+}
+
+#[async_trait]
+impl BackendFactory for SwitchedFactory {
+    fn role(&self) -> Role {
+        self.inner.role()
+    }
+    fn service(&self) -> &str {
+        "switched"
+    }
+    fn location(&self, config: &ServiceConfig, context: &OpenContext) -> BackendResult<String> {
+        self.inner.location(config, context)
+    }
+    async fn open(
+        &self,
+        config: &ServiceConfig,
+        context: &OpenContext,
+    ) -> BackendResult<AnyBackend> {
+        self.switch.pass().await?;
+        let switch = self.switch.clone();
+        Ok(match self.inner.open(config, context).await? {
+            AnyBackend::Vector(inner) => AnyBackend::Vector(Arc::new(Switched { switch, inner })),
+            AnyBackend::Graph(inner) => AnyBackend::Graph(Arc::new(Switched { switch, inner })),
+            AnyBackend::Relational(inner) => {
+                AnyBackend::Relational(Arc::new(Switched { switch, inner }))
+            }
+        })
+    }
+}
+
+/// Three stores in memory, each with a switch, and a journal: they outlive their managers.
+pub struct Rig {
+    places: Vec<(Role, MemoryPlace, Switch)>,
+    pub storage: Arc<MemoryStorage>,
+}
+
+impl Rig {
+    pub fn new() -> Self {
+        let places = Role::ALL
+            .into_iter()
+            .map(|role| (role, MemoryPlace::new(), Switch::new()))
+            .collect();
+        Self {
+            places,
+            storage: Arc::new(MemoryStorage::new()),
+        }
+    }
+
+    pub fn switch(&self, role: Role) -> &Switch {
+        &self.places.iter().find(|place| place.0 == role).unwrap().2
+    }
+
+    /// Puts another, empty store in the place of one.
+    pub fn replace(&mut self, role: Role) {
+        self.places
+            .iter_mut()
+            .find(|place| place.0 == role)
+            .unwrap()
+            .1 = MemoryPlace::new();
+    }
+
+    pub fn place(&self, role: Role) -> MemoryPlace {
+        self.places
+            .iter()
+            .find(|place| place.0 == role)
+            .unwrap()
+            .1
+            .clone()
+    }
+
+    pub fn set_place(&mut self, role: Role, with: MemoryPlace) {
+        self.places
+            .iter_mut()
+            .find(|place| place.0 == role)
+            .unwrap()
+            .1 = with;
+    }
+
+    pub fn config(&self) -> Config {
+        Role::ALL
+            .into_iter()
+            .fold(Config::in_memory(), |config, role| {
+                config.store(role, "switched", ServiceConfig::new())
+            })
+            .write(Level::Quorum, Duration::from_secs(5))
+    }
+
+    pub fn builder(&self) -> ManagerBuilder {
+        self.builder_with(self.config())
+    }
+
+    pub fn builder_with(&self, config: Config) -> ManagerBuilder {
+        self.places.iter().fold(
+            DatabaseManager::builder(config)
+                .journal(JournalSource::Storage(Arc::clone(&self.storage) as _)),
+            |builder, (role, place, switch)| {
+                builder.register(SwitchedFactory {
+                    inner: MemoryFactory::of(*role).at(place),
+                    switch: switch.clone(),
+                })
+            },
+        )
+    }
+
+    pub async fn open(&self) -> DatabaseManager {
+        self.builder().open().await.unwrap()
+    }
+}
+
+/// Waits until the condition holds, in steps of the (paused) clock, for at most a minute of it.
+pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    for _ in 0..6_000 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("never happened: {what}");
+}
+
+/// Whether no store has anything left to receive.
+pub fn caught_up(db: &DatabaseManager) -> bool {
+    db.health().stores.iter().all(|store| store.backlog == 0)
+}

@@ -1,0 +1,294 @@
+//! Who owns what: stores and journals that do, and do not, belong together.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Mode, Rig, caught_up, eventually};
+use dbmanager_core::{
+    DatabaseManager, ErrorKind, WriteOutcome,
+    backend::ServiceConfig,
+    config::Config,
+    journal::{JournalSource, MemoryStorage, RosterState},
+    memory::{MemoryFactory, MemoryPlace},
+    model::{Document, Level, Role},
+};
+
+fn document(id: &str) -> Document {
+    Document::new(id)
+        .title("a title")
+        .text("some words")
+        .references(["other"])
+}
+
+async fn filled(rig: &Rig) -> DatabaseManager {
+    let db = rig.open().await;
+    for n in 0..3 {
+        db.store_document("c", document(&n.to_string()))
+            .level(Level::All)
+            .await
+            .unwrap();
+    }
+    eventually("the journal lets go", || db.health().journal.entries == 0).await;
+    db
+}
+
+async fn close(db: DatabaseManager) {
+    db.close(Duration::from_secs(10)).await.unwrap();
+}
+
+fn state(db: &DatabaseManager, role: Role) -> RosterState {
+    db.health()
+        .stores
+        .into_iter()
+        .find(|s| s.role == role)
+        .unwrap()
+        .state
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wiped_store_needs_a_rebuild_and_gets_everything_back() {
+    let mut rig = Rig::new();
+    close(filled(&rig).await).await;
+    rig.replace(Role::Vector);
+    let db = rig.open().await;
+    assert_eq!(state(&db, Role::Vector), RosterState::NeedsRebuild);
+    let receipt = db.store_document("c", document("new")).await.unwrap();
+    assert!(
+        receipt.pending().any(|s| s.role == Role::Vector),
+        "it does not acknowledge"
+    );
+    assert!(!db.health().writes(Level::All));
+    let report = db.check_consistency().role(Role::Vector).await.unwrap();
+    assert!(!report.is_consistent());
+
+    let rebuilt = db.rebuild(Role::Vector).await.unwrap();
+    assert_eq!(rebuilt.documents, 4);
+    assert_eq!(state(&db, Role::Vector), RosterState::Active);
+    assert!(db.check_consistency().await.unwrap().is_consistent());
+    db.store_document("c", document("later"))
+        .level(Level::All)
+        .await
+        .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wiped_authority_needs_a_restore_and_reads_are_errors_never_empty() {
+    let mut rig = Rig::new();
+    close(filled(&rig).await).await;
+    rig.replace(Role::Relational);
+    let db = rig.open().await;
+    assert_eq!(state(&db, Role::Relational), RosterState::NeedsRestore);
+    let error = db.get_document("c", "1").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(!error.is_retryable(), "waiting does not help");
+    let error = db.rebuild(Role::Relational).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_put_back_from_an_older_copy_needs_a_rebuild() {
+    let mut rig = Rig::new();
+    let db = filled(&rig).await;
+    close(db).await;
+    let older = rig.place(Role::Graph).copy();
+    let db = rig.open().await;
+    db.store_document("c", document("later"))
+        .level(Level::All)
+        .await
+        .unwrap();
+    eventually("the journal lets go", || db.health().journal.entries == 0).await;
+    close(db).await;
+    rig.set_place(Role::Graph, older);
+    let db = rig.open().await;
+    assert_eq!(state(&db, Role::Graph), RosterState::NeedsRebuild);
+    db.rebuild(Role::Graph).await.unwrap();
+    assert!(db.check_consistency().await.unwrap().is_consistent());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copied_journal_is_refused_by_stores_that_went_on() {
+    let rig = Rig::new();
+    close(filled(&rig).await).await;
+    let copy = std::sync::Arc::new(MemoryStorage::from_bytes(rig.storage.to_bytes()));
+    close(rig.open().await).await;
+    let error = rig
+        .builder()
+        .journal(JournalSource::Storage(copy))
+        .open()
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ForeignStore);
+    assert!(error.to_string().contains("older copy"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn stores_of_another_journal_are_refused_until_adopted() {
+    let mut rig = Rig::new();
+    close(filled(&rig).await).await;
+    rig.storage = std::sync::Arc::default();
+    let error = rig.builder().open().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ForeignStore);
+    let db = rig.builder().adopt().open().await.unwrap();
+    let receipt = db
+        .store_document("c", document("new"))
+        .level(Level::All)
+        .await;
+    let receipt = receipt.unwrap();
+    assert!(receipt.level_reached());
+    close(db).await;
+    let db = rig.open().await;
+    assert!(db.get_document("c", "new").await.unwrap().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_was_down_at_the_first_opening_joins_later() {
+    let rig = Rig::new();
+    rig.switch(Role::Graph).set(Mode::Down);
+    let db = rig.open().await;
+    let receipt = db.store_document("c", document("a")).await.unwrap();
+    rig.switch(Role::Graph).set(Mode::Up);
+    db.wait_for(&receipt, Level::All, Duration::from_secs(60))
+        .await
+        .unwrap();
+    assert_eq!(state(&db, Role::Graph), RosterState::Active);
+    close(db).await;
+    let db = rig.open().await;
+    assert!(db.check_consistency().await.unwrap().is_consistent());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disabled_store_keeps_its_backlog_and_catches_up_when_enabled_again() {
+    let rig = Rig::new();
+    close(filled(&rig).await).await;
+    let db = rig
+        .builder_with(rig.config().disable(Role::Vector))
+        .open()
+        .await
+        .unwrap();
+    let receipt = db
+        .store_document("c", document("meanwhile"))
+        .level(Level::All)
+        .await
+        .unwrap();
+    assert_eq!(receipt.stores.len(), 2, "only enabled stores count");
+    eventually("both hold it", || caught_up(&db)).await;
+    assert_eq!(
+        db.health().journal.entries,
+        1,
+        "kept for the disabled store"
+    );
+    close(db).await;
+    let db = rig.open().await;
+    db.wait_for(&receipt, Level::All, Duration::from_secs(60))
+        .await
+        .unwrap();
+    assert_eq!(state(&db, Role::Vector), RosterState::Active);
+    assert!(db.check_consistency().await.unwrap().is_consistent());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removed_store_holds_nothing_and_comes_back_empty_handed() {
+    let rig = Rig::new();
+    close(filled(&rig).await).await;
+    let db = rig
+        .builder_with(rig.config().disable(Role::Vector))
+        .open()
+        .await
+        .unwrap();
+    db.store_document("c", document("meanwhile"))
+        .level(Level::All)
+        .await
+        .unwrap();
+    db.remove_store(Role::Vector).await.unwrap();
+    eventually("the journal lets go", || db.health().journal.entries == 0).await;
+    assert_eq!(
+        db.remove_store(Role::Vector).await.unwrap_err().kind(),
+        ErrorKind::InvalidInput
+    );
+    close(db).await;
+    let db = rig.open().await;
+    assert_eq!(state(&db, Role::Vector), RosterState::NeedsRebuild);
+    db.rebuild(Role::Vector).await.unwrap();
+    assert!(db.check_consistency().await.unwrap().is_consistent());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_place_twice_is_a_config_error() {
+    let place = MemoryPlace::new();
+    let config = Role::ALL
+        .into_iter()
+        .fold(Config::in_memory(), |config, role| {
+            config.store(role, "memory", ServiceConfig::new())
+        });
+    let error = DatabaseManager::builder(config)
+        .register(MemoryFactory::vector().at(&place))
+        .register(MemoryFactory::graph().at(&place))
+        .open()
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(error.to_string().contains("same place"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_store_disabled_is_a_config_error() {
+    let config = Role::ALL
+        .into_iter()
+        .fold(Config::in_memory(), |config, role| config.disable(role));
+    let error = DatabaseManager::builder(config).open().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_journal_cannot_be_opened_twice() {
+    let rig = Rig::new();
+    let db = rig.open().await;
+    let error = rig.builder().open().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Locked);
+    db.store_document("c", document("a")).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_manager_that_was_overtaken_stops() {
+    let rig = Rig::new();
+    let db = filled(&rig).await;
+    // Another manager, on a copy of the journal, opens the stores in the meantime.
+    let copy = std::sync::Arc::new(MemoryStorage::from_bytes(rig.storage.to_bytes()));
+    let other = rig
+        .builder()
+        .journal(JournalSource::Storage(copy))
+        .open()
+        .await
+        .unwrap();
+    let outcome = db.store_document("c", document("late")).await;
+    let error = outcome.unwrap_err();
+    assert!(
+        matches!(error.write_outcome(), Some(WriteOutcome::Pending(_))),
+        "{error:?}"
+    );
+    let error = db.store_document("c", document("later")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ForeignStore);
+    other
+        .store_document("c", document("theirs"))
+        .level(Level::All)
+        .await
+        .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn repair_mends_what_was_changed_behind_the_managers_back() {
+    let rig = Rig::new();
+    let db = filled(&rig).await;
+    rig.place(Role::Vector).lose("c", "1");
+    let report = db.check_consistency().await.unwrap();
+    assert_eq!(report.differences.len(), 1, "{report:?}");
+    assert!(
+        !report.differences[0].repaired,
+        "a plain check changes nothing"
+    );
+    let report = db.check_consistency().repair().await.unwrap();
+    assert!(report.differences[0].repaired);
+    eventually("the repair arrives", || caught_up(&db)).await;
+    assert!(db.check_consistency().await.unwrap().is_consistent());
+}

@@ -1,0 +1,464 @@
+//! The promises of a write over the whole facade, with stores that fail.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Mode, Rig, caught_up, eventually};
+use dbmanager_core::{
+    ErrorKind, WriteOutcome,
+    model::{Document, Level, OnTimeout, OperationStatus, Precondition, Role, StoreWriteState},
+};
+
+fn document(id: &str) -> Document {
+    Document::new(id).title("a title").text("some words")
+}
+
+async fn get_text(db: &dbmanager_core::DatabaseManager, id: &str) -> Option<String> {
+    db.get_document("c", id)
+        .await
+        .unwrap()
+        .map(|found| found.document.text)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_reaches_every_store_and_is_read_back() {
+    let rig = Rig::new();
+    let db = rig.open().await;
+    let receipt = db
+        .store_document("c", document("a"))
+        .level(Level::All)
+        .await
+        .unwrap();
+    assert!(receipt.level_reached());
+    assert!(
+        receipt
+            .stores
+            .iter()
+            .all(|s| s.state == StoreWriteState::Applied)
+    );
+    let found = db.get_document("c", "a").await.unwrap().unwrap();
+    assert_eq!(found.document, document("a"));
+    assert_eq!(found.version, receipt.version);
+    let report = db.check_consistency().await.unwrap();
+    assert!(report.is_consistent(), "{report:?}");
+    assert_eq!(
+        report
+            .stores
+            .iter()
+            .map(|s| s.documents)
+            .collect::<Vec<_>>(),
+        [1, 1, 1]
+    );
+    db.close(Duration::from_secs(10)).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quorum_answers_while_a_store_is_down_and_the_store_catches_up_by_itself() {
+    let rig = Rig::new();
+    let db = rig.open().await;
+    rig.switch(Role::Vector).set(Mode::Down);
+    for n in 0..5 {
+        let receipt = db
+            .store_document("c", document(&n.to_string()))
+            .await
+            .unwrap();
+        let pending: Vec<_> = receipt.pending().map(|s| s.role).collect();
+        assert_eq!(pending, [Role::Vector]);
+    }
+    let vector = db
+        .health()
+        .stores
+        .into_iter()
+        .find(|s| s.role == Role::Vector)
+        .unwrap();
+    assert_eq!(vector.backlog, 5);
+    rig.switch(Role::Vector).set(Mode::Up);
+    eventually("the vector store catches up", || caught_up(&db)).await;
+    assert!(db.check_consistency().await.unwrap().is_consistent());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_level_that_is_not_reached_is_pending_never_lost() {
+    let rig = Rig::new();
+    let db = rig.open().await;
+    rig.switch(Role::Vector).set(Mode::Down);
+    rig.switch(Role::Graph).set(Mode::Down);
+    let error = db.store_document("c", document("a")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LevelNotReached);
+    let Some(WriteOutcome::Pending(receipt)) = error.write_outcome().cloned() else {
+        panic!("{error:?}")
+    };
+    assert!(!receipt.unreachable);
+    assert_eq!(
+        db.status(receipt.operation_id).await.unwrap(),
+        OperationStatus::Pending(receipt.version)
+    );
+    assert_eq!(
+        get_text(&db, "a").await.as_deref(),
+        Some("some words"),
+        "reads its own write"
+    );
+    let returned = db
+        .store_document("c", document("b"))
+        .on_timeout(OnTimeout::ReturnPending)
+        .await
+        .unwrap();
+    assert!(!returned.level_reached());
+    rig.switch(Role::Vector).set(Mode::Up);
+    rig.switch(Role::Graph).set(Mode::Up);
+    db.wait_for(&receipt, Level::All, Duration::from_secs(60))
+        .await
+        .unwrap();
+    eventually("the journal lets go", || db.health().journal.entries == 0).await;
+    assert_eq!(
+        db.status(receipt.operation_id).await.unwrap(),
+        OperationStatus::Done(receipt.version)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_write_is_parked_until_a_newer_version_clears_it() {
+    let rig = Rig::new();
+    let db = rig.open().await;
+    rig.switch(Role::Graph).set(Mode::Refuse);
+    let receipt = db.store_document("c", document("a")).await.unwrap();
+    eventually("the graph parks it", || {
+        db.health()
+            .stores
+            .iter()
+            .any(|s| s.role == Role::Graph && s.parked == 1)
+    })
+    .await;
+    assert_eq!(
+        db.status(receipt.operation_id).await.unwrap(),
+        OperationStatus::Parked(receipt.version)
+    );
+    let error = db
+        .wait_for(&receipt, Level::All, Duration::from_secs(5))
+        .await
+        .unwrap_err();
+    let Some(WriteOutcome::Pending(now)) = error.write_outcome() else {
+        panic!("{error:?}")
+    };
+    assert!(now.unreachable);
+    rig.switch(Role::Graph).set(Mode::Up);
+    db.close(Duration::from_secs(10)).await.unwrap();
+
+    let db = rig.open().await;
+    eventually("the mark outlives the manager", || {
+        db.health()
+            .stores
+            .iter()
+            .any(|s| s.role == Role::Graph && s.parked == 1)
+    })
+    .await;
+    db.store_document("c", document("a"))
+        .level(Level::All)
+        .await
+        .unwrap();
+    assert!(db.health().stores.iter().all(|s| s.parked == 0));
+    assert!(db.check_consistency().await.unwrap().is_consistent());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operator_can_retry_what_is_parked() {
+    let rig = Rig::new();
+    let db = rig.open().await;
+    rig.switch(Role::Graph).set(Mode::Refuse);
+    let receipt = db.store_document("c", document("a")).await.unwrap();
+    eventually("parked", || {
+        db.health().stores.iter().any(|s| s.parked == 1)
+    })
+    .await;
+    rig.switch(Role::Graph).set(Mode::Up);
+    db.retry_parked(Role::Graph, receipt.version).await.unwrap();
+    db.wait_for(&receipt, Level::All, Duration::from_secs(60))
+        .await
+        .unwrap();
+    let again = db
+        .retry_parked(Role::Graph, receipt.version)
+        .await
+        .unwrap_err();
+    assert_eq!(again.kind(), ErrorKind::InvalidInput);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_answer_is_repeated_without_a_second_effect() {
+    let rig = Rig::new();
+    let db = rig.open().await;
+    rig.switch(Role::Vector).set(Mode::LoseAnswers);
+    let receipt = db.store_document("c", document("a")).await.unwrap();
+    assert_eq!(
+        receipt.pending().map(|s| s.role).collect::<Vec<_>>(),
+        [Role::Vector]
+    );
+    rig.switch(Role::Vector).set(Mode::Up);
+    db.wait_for(&receipt, Level::All, Duration::from_secs(60))
+        .await
+        .unwrap();
+    assert!(db.check_consistency().await.unwrap().is_consistent());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hanging_store_does_not_hold_up_the_quorum() {
+    let rig = Rig::new();
+    let db = rig.open().await;
+    rig.switch(Role::Vector).set(Mode::Hang);
+    let receipt = db.store_document("c", document("a")).await.unwrap();
+    assert_eq!(
+        receipt.pending().map(|s| s.role).collect::<Vec<_>>(),
+        [Role::Vector]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn preconditions_see_the_journal_and_the_authority() {
+    let rig = Rig::new();
+    let db = rig.open().await;
+    let first = db
+        .store_document("c", document("a"))
+        .precondition(Precondition::Absent)
+        .await
+        .unwrap();
+    let again = db
+        .store_document("c", document("a"))
+        .precondition(Precondition::Absent)
+        .await
+        .unwrap_err();
+    assert_eq!(again.kind(), ErrorKind::PreconditionFailed);
+    assert_eq!(again.write_outcome(), Some(&WriteOutcome::Rejected));
+    eventually("the journal lets go", || db.health().journal.entries == 0).await;
+    let stale = db
+        .store_document("c", document("a"))
+        .precondition(Precondition::Absent)
+        .await
+        .unwrap_err();
+    assert_eq!(stale.kind(), ErrorKind::PreconditionFailed);
+    let second = db
+        .store_document("c", document("a"))
+        .precondition(Precondition::Version(first.version))
+        .await
+        .unwrap();
+    let old = db
+        .delete_document("c", "a")
+        .precondition(Precondition::Version(first.version))
+        .await
+        .unwrap_err();
+    assert_eq!(old.kind(), ErrorKind::PreconditionFailed);
+    db.delete_document("c", "a")
+        .precondition(Precondition::Version(second.version))
+        .await
+        .unwrap();
+    db.store_document("c", document("a"))
+        .precondition(Precondition::Absent)
+        .await
+        .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_precondition_without_the_authority_is_refused_never_guessed() {
+    let rig = Rig::new();
+    let db = rig.open().await;
+    db.store_document("c", document("a"))
+        .level(Level::All)
+        .await
+        .unwrap();
+    eventually("the journal lets go", || db.health().journal.entries == 0).await;
+    rig.switch(Role::Relational).set(Mode::Down);
+    let error = db
+        .store_document("c", document("a"))
+        .precondition(Precondition::Absent)
+        .await
+        .unwrap_err();
+    assert_eq!(error.write_outcome(), Some(&WriteOutcome::Rejected));
+    assert!(error.is_retryable(), "{error}");
+    let unread = db.get_document("c", "a").await.unwrap_err();
+    assert_eq!(
+        unread.kind(),
+        ErrorKind::Unavailable,
+        "never `None` while nobody can tell"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idempotency_key_has_one_effect() {
+    let rig = Rig::new();
+    let db = rig.open().await;
+    let store = |text: &str| {
+        db.store_document("c", Document::new("a").text(text))
+            .idempotency_key("k")
+    };
+    let first = store("one").await.unwrap();
+    let again = store("one").await.unwrap();
+    assert_eq!(
+        (again.version, again.operation_id),
+        (first.version, first.operation_id)
+    );
+    let other = store("two").await.unwrap_err();
+    assert_eq!(other.kind(), ErrorKind::IdempotencyConflict);
+    assert_eq!(other.write_outcome(), Some(&WriteOutcome::Rejected));
+    db.store_document("c", Document::new("a").text("newer"))
+        .await
+        .unwrap();
+    eventually("the journal lets go", || db.health().journal.entries == 0).await;
+    assert_eq!(store("one").await.unwrap().version, first.version);
+    assert_eq!(get_text(&db, "a").await.as_deref(), Some("newer"));
+    rig.switch(Role::Relational).set(Mode::Down);
+    rig.switch(Role::Graph).set(Mode::Down);
+    assert_eq!(
+        store("one").await.unwrap().version,
+        first.version,
+        "answered from its record"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_has_an_outcome_per_document() {
+    let rig = Rig::new();
+    let db = rig.open().await;
+    let batch = [document("a"), document(""), document("b"), document("a")];
+    let answers = db.store_documents("c", batch).await.unwrap();
+    assert!(answers[0].is_ok() && answers[2].is_ok());
+    for index in [1, 3] {
+        let error = answers[index].as_ref().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert_eq!(error.write_outcome(), Some(&WriteOutcome::Rejected));
+    }
+    let deleted = db
+        .delete_documents("c", ["a", "b"])
+        .level(Level::All)
+        .await
+        .unwrap();
+    assert!(deleted.iter().all(Result::is_ok));
+    assert_eq!(db.count("c", None).await.unwrap().documents, 0);
+    assert!(db.store_documents("c", []).await.unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delete_is_a_version_and_nothing_brings_the_document_back() {
+    let rig = Rig::new();
+    let db = rig.open().await;
+    db.store_document("c", document("a"))
+        .level(Level::All)
+        .await
+        .unwrap();
+    rig.switch(Role::Vector).set(Mode::Down);
+    db.delete_document("c", "a").await.unwrap();
+    assert_eq!(get_text(&db, "a").await, None);
+    rig.switch(Role::Vector).set(Mode::Up);
+    eventually("caught up", || caught_up(&db)).await;
+    let report = db.check_consistency().await.unwrap();
+    assert!(report.is_consistent(), "{report:?}");
+    assert!(
+        report
+            .stores
+            .iter()
+            .all(|s| (s.documents, s.tombstones) == (0, 1))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_collection_is_gone_at_once_and_its_successor_is_empty() {
+    let rig = Rig::new();
+    let db = rig.open().await;
+    db.store_document("c", document("a"))
+        .level(Level::All)
+        .await
+        .unwrap();
+    rig.switch(Role::Graph).set(Mode::Down);
+    let dropped = db.drop_collection("c").await.unwrap();
+    assert!(db.collections().is_empty());
+    assert_eq!(db.get_document("c", "a").await.unwrap(), None);
+    db.store_document("c", document("b")).await.unwrap();
+    assert_eq!(db.get_document("c", "a").await.unwrap(), None);
+    rig.switch(Role::Graph).set(Mode::Up);
+    eventually("caught up", || caught_up(&db)).await;
+    assert_eq!(
+        db.status(dropped.operation_id).await.unwrap(),
+        OperationStatus::Done(dropped.version)
+    );
+    let report = db.check_consistency().await.unwrap();
+    assert!(report.is_consistent(), "{report:?}");
+    assert!(report.stores.iter().all(|s| s.documents == 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropping_the_future_gives_up_the_answer_never_the_operation() {
+    let rig = Rig::new();
+    let db = rig.open().await;
+    rig.switch(Role::Vector).set(Mode::Hang);
+    rig.switch(Role::Graph).set(Mode::Hang);
+    {
+        let write = std::future::IntoFuture::into_future(db.store_document("c", document("a")));
+        let mut write = std::pin::pin!(write);
+        // Polled once: submitted.
+        assert!(futures_util::poll!(&mut write).is_pending());
+    }
+    eventually("it is journaled all the same", || {
+        db.health().journal.entries == 1
+    })
+    .await;
+    rig.switch(Role::Vector).set(Mode::Up);
+    rig.switch(Role::Graph).set(Mode::Up);
+    eventually("and applied", || caught_up(&db)).await;
+    assert!(db.check_consistency().await.unwrap().is_consistent());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_acknowledged_survives_the_manager() {
+    let rig = Rig::new();
+    let db = rig.open().await;
+    rig.switch(Role::Vector).set(Mode::Down);
+    let receipt = db.store_document("c", document("a")).await.unwrap();
+    drop(db);
+    rig.switch(Role::Vector).set(Mode::Up);
+    let db = loop {
+        match rig.builder().open().await {
+            Ok(db) => break db,
+            Err(error) if error.kind() == ErrorKind::Locked => {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    };
+    db.wait_for(&receipt, Level::All, Duration::from_secs(60))
+        .await
+        .unwrap();
+    assert!(db.check_consistency().await.unwrap().is_consistent());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_operation_is_recorded_as_never_accepted() {
+    let rig = Rig::new();
+    let db = rig.open().await;
+    let receipt = db.store_document("c", document("a")).await.unwrap();
+    let bits = receipt.operation_id.as_u128() ^ 1;
+    let unknown = dbmanager_core::model::OperationId::from_u128(bits);
+    assert_eq!(
+        db.status(unknown).await.unwrap(),
+        OperationStatus::NeverAccepted
+    );
+    let late = db
+        .store_document("c", document("b"))
+        .operation_id(unknown)
+        .await
+        .unwrap_err();
+    assert_eq!(late.write_outcome(), Some(&WriteOutcome::Rejected));
+    assert_eq!(
+        db.status(unknown).await.unwrap(),
+        OperationStatus::NeverAccepted
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_closed_manager_refuses_writes() {
+    let rig = Rig::new();
+    let db = rig.open().await;
+    db.store_document("c", document("a")).await.unwrap();
+    db.close(Duration::from_secs(10)).await.unwrap();
+    db.close(Duration::from_secs(10)).await.unwrap();
+    let error = db.store_document("c", document("b")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Closed);
+    assert_eq!(error.write_outcome(), Some(&WriteOutcome::Rejected));
+}
