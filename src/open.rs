@@ -69,7 +69,9 @@ mod tests {
         let settings = Config::embedded("unused").settings().unwrap();
         for role in Role::ALL {
             let service = &settings.store(role).unwrap().service;
-            let found = registry().factory(role, service).map(|factory| factory.role());
+            let found = registry()
+                .factory(role, service)
+                .map(|factory| factory.role());
             if cfg!(feature = "sqlite") {
                 assert_eq!(found.unwrap(), role);
             } else {
@@ -81,7 +83,10 @@ mod tests {
 
     #[test]
     fn an_unknown_service_is_refused_by_name() {
-        let message = registry().factory(Role::Vector, "nowhere").unwrap_err().to_string();
+        let message = registry()
+            .factory(Role::Vector, "nowhere")
+            .unwrap_err()
+            .to_string();
         assert!(message.contains("nowhere"), "{message}");
     }
 }
