@@ -61,7 +61,11 @@ async fn every_adapter_conforms_through_the_resilience_around_it() {
 #[tokio::test(start_paused = true)]
 async fn every_adapter_conforms_through_faults() {
     for subject in subjects() {
-        let seeds = if subject.name().starts_with("memory") { 3 } else { 1 };
+        let seeds = if subject.name().starts_with("memory") {
+            3
+        } else {
+            1
+        };
         for seed in 1..=seeds {
             let faults = Faults::new(seed, FaultRates::all(0.1));
             let injected = faults.clone();

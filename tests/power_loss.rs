@@ -83,16 +83,22 @@ impl Machine {
             }
             switches.insert(role, switch);
         }
-        Self { directory, journal, switches }
+        Self {
+            directory,
+            journal,
+            switches,
+        }
     }
 
     fn builder(&self) -> ManagerBuilder {
-        let config = Role::ALL.into_iter().fold(Config::in_memory(), |config, role| {
-            let mut settings = ServiceConfig::new();
-            let file = store_directory(self.directory.path(), role).join("store.db");
-            settings.insert("database_path".to_owned(), file.to_str().unwrap().into());
-            config.store(role, "switched", settings)
-        });
+        let config = Role::ALL
+            .into_iter()
+            .fold(Config::in_memory(), |config, role| {
+                let mut settings = ServiceConfig::new();
+                let file = store_directory(self.directory.path(), role).join("store.db");
+                settings.insert("database_path".to_owned(), file.to_str().unwrap().into());
+                config.store(role, "switched", settings)
+            });
         let switch = |role: Role| self.switches[&role].clone();
         DatabaseManager::builder(config)
             .journal(JournalSource::Storage(Arc::new(self.journal.clone())))
@@ -100,7 +106,10 @@ impl Machine {
                 inner: EmbeddedFactory::new(),
                 switch: switch(Role::Vector),
             })
-            .register(SwitchedFactory { inner: GraphSqlite::new(), switch: switch(Role::Graph) })
+            .register(SwitchedFactory {
+                inner: GraphSqlite::new(),
+                switch: switch(Role::Graph),
+            })
             .register(SwitchedFactory {
                 inner: RelationalSqlite::new(),
                 switch: switch(Role::Relational),
@@ -117,7 +126,10 @@ impl Machine {
             directory: tempfile::tempdir().unwrap(),
             // After the stores stand still: what the journal lets go of later was durable before.
             journal: self.journal.crash_image(),
-            switches: Role::ALL.into_iter().map(|role| (role, Switch::new())).collect(),
+            switches: Role::ALL
+                .into_iter()
+                .map(|role| (role, Switch::new()))
+                .collect(),
         };
         for role in Role::ALL {
             let durable = durable_directory(self.directory.path(), role);
@@ -134,10 +146,18 @@ async fn write(db: &DatabaseManager) -> BTreeMap<String, Version> {
         let batch: Vec<Document> = (0..20)
             .map(|n| {
                 let id = format!("d{}", (round * 20 + n) % 50);
-                Document::new(id).text(format!("text of round {round}")).references(["d0"])
+                Document::new(id)
+                    .text(format!("text of round {round}"))
+                    .references(["d0"])
             })
             .collect();
-        for receipt in db.store_documents("c", batch).await.unwrap().into_iter().flatten() {
+        for receipt in db
+            .store_documents("c", batch)
+            .await
+            .unwrap()
+            .into_iter()
+            .flatten()
+        {
             acknowledged.insert(receipt.id.to_string(), receipt.version);
         }
         if round == 2 {

@@ -40,8 +40,6 @@ const LOOK_UP_METADATA: bool = true;
 /// When each part of a search must be done, on the monotonic clock.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Deadlines {
-    /// The start of the search.
-    pub(super) started: Duration,
     /// The end of the legs.
     pub(super) legs: Duration,
     /// The end of the graph's expansion and of the look-ups.
@@ -57,7 +55,6 @@ impl Deadlines {
         let end = started.saturating_add(timeout);
         let share = |percent: u32| started.saturating_add(timeout / 100 * percent);
         Self {
-            started,
             legs: share(75),
             expansion: share(85),
             end,

@@ -18,6 +18,8 @@ mod hydrate;
 mod legs;
 mod pages;
 mod plan;
+#[cfg(test)]
+mod tests;
 mod validate;
 
 use std::{sync::Arc, time::Duration};
@@ -66,6 +68,14 @@ impl SearchRoute {
     /// A route that keeps no ranking yet.
     pub(crate) fn new() -> Self {
         Self::default()
+    }
+
+    /// A route that keeps rankings of at most `documents` documents together.
+    #[cfg(test)]
+    fn keeping(documents: usize) -> Self {
+        Self {
+            pages: Pages::new(documents),
+        }
     }
 
     /// Searches the collections of `scope`: one, several or all of them.

@@ -72,6 +72,7 @@ impl Original {
             location: "here".to_owned(),
             state: RosterState::Active,
             enabled: true,
+            stamped: true,
             progress: Version::ZERO,
         };
         f.journal.put_store(store).await.unwrap();
