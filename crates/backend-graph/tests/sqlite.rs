@@ -1,5 +1,7 @@
 //! What is particular to the graph on SQLite.
 #![cfg(feature = "sqlite")]
+// Helpers of tests fail as tests do.
+#![allow(clippy::unwrap_used)]
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,5 +1,7 @@
 //! Opening, locking, jobs and closing.
 #![cfg(feature = "sqlite")]
+// Helpers of tests fail as tests do.
+#![allow(clippy::unwrap_used)]
 
 use std::{
     path::Path,
