@@ -1,5 +1,7 @@
 //! The compiled filter against the filter's meaning.
 #![cfg(feature = "sqlite")]
+// Helpers of tests fail as tests do.
+#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
 

@@ -268,8 +268,11 @@ impl Database {
     }
 
     async fn permit(&self, permits: &Arc<Semaphore>) -> BackendResult<OwnedSemaphorePermit> {
-        let permit = Arc::clone(permits).acquire_owned().await;
-        match permit {
+        // Looked at before as well: while it waits for running jobs, `close` holds permits.
+        if self.inner.closed.load(Ordering::SeqCst) {
+            return Err(closed());
+        }
+        match Arc::clone(permits).acquire_owned().await {
             Ok(permit) if !self.inner.closed.load(Ordering::SeqCst) => Ok(permit),
             _ => Err(closed()),
         }
