@@ -21,8 +21,8 @@ use dbmanager_core::{
     conformance::{Instance, Subject, Suite, case_names},
     memory::MemoryFactory,
     model::{
-        Collection, Comparison, ContentHash, DocumentRecord, Filter, Role, TraversalDirection,
-        VectorSet, Version,
+        Collection, CollectionKey, Comparison, ContentHash, DocumentRecord, Filter, Role,
+        TraversalDirection, VectorSet, Version,
     },
 };
 
@@ -71,6 +71,7 @@ detects! {
     a_direction_that_is_ignored: DirectionIgnored, Graph, "a_neighbourhood_has_direction";
     a_repeated_word_counted_once: DistinctWords, Relational, "a_repeated_word_of_the_query_counts_again";
     words_taken_as_operators: MinusExcludes, Relational, "words_are_no_query_language";
+    a_filter_it_cannot_apply_dropped_in_silence: SilentlyUnfiltered, Vector, "a_filter_without_the_capability_is_unsupported";
 }
 
 /// Without a flaw the same wrapper passes: what fails above fails because of the flaw.
@@ -84,6 +85,109 @@ async fn the_wrapper_itself_is_sound() {
             .wrapped("no flaw", |backend, _| Broken::wrap(Sound, backend));
         let report = Suite::new(Runtime::tokio()).rounds(6).run(&subject).await;
         report.assert_ok();
+    }
+}
+
+/// A store that can do little and says so passes, with fewer cases and others in their place.
+#[tokio::test(start_paused = true)]
+async fn an_honest_lack_of_capability_passes() {
+    for (role, others) in [
+        (
+            Role::Vector,
+            &["a_filter_without_the_capability_is_unsupported"][..],
+        ),
+        (
+            Role::Graph,
+            &["paths_without_the_capability_are_unsupported"],
+        ),
+        (
+            Role::Relational,
+            &[
+                "a_filter_without_the_capability_is_unsupported",
+                "text_search_without_the_capability_is_unsupported",
+            ],
+        ),
+    ] {
+        let subject = Subject::new("memory", move || Instance::new(MemoryFactory::of(role)))
+            .wrapped("a modest store", |backend, _| Broken::wrap(Modest, backend));
+        let report = Suite::new(Runtime::tokio()).rounds(2).run(&subject).await;
+        report.assert_ok();
+        assert!(!report.refused_by_capability.is_empty());
+        for case in others {
+            assert!(report.passed.contains(case), "{case} was not run: {report}");
+        }
+    }
+}
+
+/// Neither filters nor lists paths nor searches text, and refuses to.
+#[derive(Debug)]
+struct Modest;
+
+#[async_trait]
+impl Flaw for Modest {
+    fn capabilities(&self, sound: &Capabilities) -> Capabilities {
+        let mut capabilities = sound.clone();
+        capabilities.filter = false;
+        capabilities.paths = false;
+        capabilities.full_text = false;
+        capabilities.searchable_on_apply = false;
+        capabilities
+    }
+
+    async fn search_vectors(
+        &self,
+        inner: &Inner,
+        request: VectorSearchRequest,
+    ) -> BackendResult<Vec<VectorHit>> {
+        unfiltered(request.filter.is_some())?;
+        inner.vector().search_vectors(request).await
+    }
+
+    async fn paths(&self, _: &Inner, _: PathsRequest) -> BackendResult<Vec<Path>> {
+        Err(BackendError::unsupported("listing paths"))
+    }
+
+    async fn search_text(&self, _: &Inner, _: TextSearchRequest) -> BackendResult<Vec<TextHit>> {
+        Err(BackendError::unsupported("full text"))
+    }
+
+    async fn list(
+        &self,
+        inner: &Inner,
+        request: ListDocumentsRequest,
+    ) -> BackendResult<Vec<StoredRecord>> {
+        unfiltered(request.filter.is_some())?;
+        inner.relational().list(request).await
+    }
+
+    async fn count(
+        &self,
+        inner: &Inner,
+        collection: CollectionKey,
+        filter: Option<Arc<Filter>>,
+    ) -> BackendResult<u64> {
+        unfiltered(filter.is_some())?;
+        inner.relational().count(collection, filter).await
+    }
+}
+
+fn unfiltered(has_filter: bool) -> BackendResult<()> {
+    match has_filter {
+        true => Err(BackendError::unsupported("a filter")),
+        false => Ok(()),
+    }
+}
+
+/// Cannot filter, says so, and answers all the same.
+#[derive(Debug, Default)]
+struct SilentlyUnfiltered;
+
+#[async_trait]
+impl Flaw for SilentlyUnfiltered {
+    fn capabilities(&self, sound: &Capabilities) -> Capabilities {
+        let mut capabilities = sound.clone();
+        capabilities.filter = false;
+        capabilities
     }
 }
 

@@ -195,7 +195,7 @@ impl Client {
                 }
             }
             if again {
-                pause(&self.runtime).await;
+                pause(&self.runtime, attempt).await;
             }
         }
         answers

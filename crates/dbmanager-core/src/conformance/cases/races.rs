@@ -152,7 +152,7 @@ async fn readers_see_whole_versions(trial: Trial) -> CaseResult {
             break;
         }
         if number == seen {
-            pause(&client.runtime).await;
+            pause(&client.runtime, 0).await;
         }
         seen = number;
     }
