@@ -1,5 +1,8 @@
 //! A wrapper that passes everything on except where a flaw changes it.
 
+pub(crate) mod reading;
+pub(crate) mod writing;
+
 use std::{fmt::Debug, sync::Arc};
 
 use async_trait::async_trait;

@@ -49,6 +49,7 @@ macro_rules! ensure_eq {
 mod cases;
 mod client;
 mod data;
+mod expect;
 mod fault_plan;
 mod faulty;
 mod filters;

@@ -7,8 +7,9 @@ use crate::{
         Stamp, StampRequest,
     },
     conformance::{
-        client::{Client, Expected, expect_kind},
+        client::{Client, expect_kind},
         data::{self, persist, sample, stamp, version},
+        expect::Expected,
         trial::{CaseResult, Failure, Trial},
     },
     model::{JournalId, StoreId, Version},

@@ -9,8 +9,9 @@ use crate::{
         DropCollectionRequest, ListRequest, Mutation, StampRequest,
     },
     conformance::{
-        client::{Client, Expected, expect_kind},
+        client::{Client, expect_kind},
         data::{self, MOST_ATTEMPTS, pause, persist, sample, stamp, version},
+        expect::Expected,
         trial::{CaseResult, Failure, Trial},
     },
 };

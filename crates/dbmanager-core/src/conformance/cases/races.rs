@@ -7,8 +7,9 @@ use crate::{
     TaskHandle,
     backend::{AnyBackend, Mutation},
     conformance::{
-        client::{Client, Expected},
+        client::Client,
         data::{pause, persist, sample, version},
+        expect::Expected,
         trial::{CaseResult, Failure, Trial},
     },
 };
