@@ -57,6 +57,7 @@ use crate::{
 mod cases;
 mod client;
 mod data;
+mod expect;
 mod fault_plan;
 mod faulty;
 mod filters;
