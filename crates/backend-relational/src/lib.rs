@@ -1,1 +1,4 @@
 //! The relational adapters of dbmanager, one folder and one Cargo feature per service.
+
+#[cfg(feature = "sqlite")]
+pub mod sqlite;

@@ -45,12 +45,15 @@ impl Default for DatabaseOptions {
         Self {
             readers: 4,
             write_ahead_log: true,
-            busy_timeout: Duration::from_millis(250),
+            busy_timeout: Self::DEFAULT_BUSY_TIMEOUT,
         }
     }
 }
 
 impl DatabaseOptions {
+    /// Short: a foreign lock is met by the caller's own back-off, not by a blocked thread.
+    pub const DEFAULT_BUSY_TIMEOUT: Duration = Duration::from_millis(250);
+
     /// 4 readers, write-ahead log, 250 ms of waiting for another program's lock.
     pub fn new() -> Self {
         Self::default()
@@ -202,6 +205,27 @@ impl Database {
             .flatten()
     }
 
+    /// Shows that the file is there and answers. The file has to have [`super::stamp::SCHEMA`].
+    ///
+    /// # Errors
+    /// As [`Database::read`]; `Unavailable` if the file is gone, though open connections still
+    /// answer.
+    pub async fn probe(&self) -> BackendResult<()> {
+        let path = self.inner.path.clone();
+        self.read(move |connection| {
+            let there = path.try_exists().is_ok_and(|there| there);
+            if !there {
+                return Err(BackendError::new(
+                    BackendErrorKind::Unavailable,
+                    format!("the file is gone: {}", path.display()),
+                )
+                .into());
+            }
+            super::stamp::read(connection).map(|_| ())
+        })
+        .await
+    }
+
     /// Makes every earlier write durable. The file has to have [`super::stamp::SCHEMA`].
     ///
     /// # Errors
@@ -244,8 +268,11 @@ impl Database {
     }
 
     async fn permit(&self, permits: &Arc<Semaphore>) -> BackendResult<OwnedSemaphorePermit> {
-        let permit = Arc::clone(permits).acquire_owned().await;
-        match permit {
+        // Looked at before as well: while it waits for running jobs, `close` holds permits.
+        if self.inner.closed.load(Ordering::SeqCst) {
+            return Err(closed());
+        }
+        match Arc::clone(permits).acquire_owned().await {
             Ok(permit) if !self.inner.closed.load(Ordering::SeqCst) => Ok(permit),
             _ => Err(closed()),
         }
@@ -254,7 +281,7 @@ impl Database {
 
 impl Inner {
     fn open(path: PathBuf, options: DatabaseOptions, schema: &Schema) -> BackendResult<Self> {
-        let lock = file::lock(&path)?;
+        let (path, lock) = file::lock(&path)?;
         let open = || -> JobResult<Connection> {
             let mut connection = connect(&path, &options, Access::Create)?;
             schema.migrate(&mut connection)?;

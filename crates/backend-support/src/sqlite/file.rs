@@ -14,13 +14,17 @@ pub(super) struct FileLock {
     _file: File,
 }
 
-/// Creates the directory of `path` and locks the file `<path>.lock` beside it.
-pub(super) fn lock(path: &Path) -> BackendResult<FileLock> {
-    if let Some(directory) = path.parent() {
+/// Creates the directory of `path` and locks the file `<path>.lock` beside it. Returns the path
+/// with its links followed, so that two links to one file meet at one lock.
+pub(super) fn lock(path: &Path) -> BackendResult<(PathBuf, FileLock)> {
+    let absolute = std::path::absolute(path)
+        .map_err(|error| unavailable("cannot find the file", path, error))?;
+    if let Some(directory) = absolute.parent() {
         std::fs::create_dir_all(directory)
             .map_err(|error| unavailable("cannot create the directory", directory, error))?;
     }
-    let lock_path = lock_path(path);
+    let path = resolved(&absolute);
+    let lock_path = lock_path(&path);
     let file = OpenOptions::new()
         .create(true)
         .truncate(false)
@@ -28,7 +32,7 @@ pub(super) fn lock(path: &Path) -> BackendResult<FileLock> {
         .open(&lock_path)
         .map_err(|error| unavailable("cannot open the lock file", &lock_path, error))?;
     match file.try_lock() {
-        Ok(()) => Ok(FileLock { _file: file }),
+        Ok(()) => Ok((path, FileLock { _file: file })),
         Err(TryLockError::WouldBlock) => Err(BackendError::new(
             BackendErrorKind::Unavailable,
             format!("locked by another process: {}", path.display()),
@@ -37,6 +41,18 @@ pub(super) fn lock(path: &Path) -> BackendResult<FileLock> {
         Err(TryLockError::Error(error)) => {
             Err(unavailable("cannot lock the file", &lock_path, error))
         }
+    }
+}
+
+/// The path with links followed as far as it exists.
+pub(super) fn resolved(path: &Path) -> PathBuf {
+    if let Ok(path) = path.canonicalize() {
+        return path;
+    }
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    match (absolute.parent(), absolute.file_name()) {
+        (Some(parent), Some(name)) => resolved(parent).join(name),
+        _ => absolute,
     }
 }
 

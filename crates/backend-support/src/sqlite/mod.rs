@@ -3,21 +3,18 @@
 //!
 //! An adapter keeps a [`Database`] and hands closures to [`Database::read`] and
 //! [`Database::write`]. Inside a closure it calls the functions of [`stamp`], [`collections`],
-//! [`fields`] and [`filter`] beside its own statements:
+//! [`documents`], [`fields`], [`filter`] and [`full_text`] beside its own statements; [`batch`]
+//! applies mutations.
 //!
 //! ```
 //! use dbmanager_backend_support::sqlite::{
-//!     Database, DatabaseOptions, Schema, collections, fields, stamp,
+//!     Database, DatabaseOptions, Schema, collections, documents, stamp,
 //! };
+//! use dbmanager_core::{backend::Head, model::Version};
 //!
 //! const SCHEMA: Schema = Schema {
 //!     application_id: 0x6578_616d,
-//!     migrations: &[&[
-//!         stamp::SCHEMA,
-//!         collections::SCHEMA,
-//!         fields::SCHEMA,
-//!         "CREATE TABLE document (key INTEGER PRIMARY KEY, id TEXT NOT NULL) STRICT",
-//!     ]],
+//!     migrations: &[&[stamp::SCHEMA, collections::SCHEMA, documents::SCHEMA]],
 //! };
 //!
 //! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
@@ -28,7 +25,8 @@
 //! database
 //!     .write(|transaction| {
 //!         stamp::check_epoch(transaction, 1)?;
-//!         transaction.execute("INSERT INTO document (id) VALUES ('a')", [])?;
+//!         let head = Head { version: Version::from_u64(1), deleted: false };
+//!         documents::advance(transaction, 1, "a", head)?;
 //!         Ok(())
 //!     })
 //!     .await?;
@@ -37,15 +35,20 @@
 //! # Ok::<(), dbmanager_core::backend::BackendError>(())
 //! ```
 
+pub mod batch;
 pub mod collections;
+mod config;
 mod convert;
 mod database;
+pub mod documents;
 pub mod fields;
 mod file;
 pub mod filter;
+pub mod full_text;
 mod schema;
 pub mod stamp;
 
+pub use config::FileConfig;
 pub use convert::{JobError, JobResult};
 pub use database::{Database, DatabaseOptions};
 pub use schema::Schema;

@@ -1,0 +1,110 @@
+//! The documents around some seeds: breadth first, a whole level at a time.
+
+use std::collections::HashMap;
+
+use dbmanager_backend_support::sqlite::JobResult;
+use dbmanager_core::backend::{Neighbour, NeighbourhoodRequest};
+use rusqlite::Connection;
+
+use super::view::{Node, View};
+
+/// How a document was reached.
+struct Reached {
+    distance: usize,
+    /// Indices into the request's seeds, ascending.
+    seeds: Vec<usize>,
+    via: (String, bool),
+}
+
+/// Levels are taken whole, because the order within a level is known only at its end; the search
+/// stops with the level that fills the limit. So nothing nearer is ever missed, and a document
+/// with very many references costs one read of them.
+///
+/// A seed reaches a document of level *d* at distance *d* exactly if it so reaches one of its
+/// neighbours of level *d* − 1: hence the seeds of a document are those of its neighbours there.
+pub(super) fn neighbourhood(
+    connection: &Connection,
+    request: &NeighbourhoodRequest,
+) -> JobResult<Vec<Neighbour>> {
+    let view = View::new(connection, &request.collections, &request.edge_kinds)?;
+    let mut reached: HashMap<Node, Reached> = HashMap::new();
+    let mut frontier = Vec::new();
+    for (index, seed) in request.seeds.iter().enumerate() {
+        let Some(node) = view.find(seed)? else {
+            continue;
+        };
+        let entry = reached.entry(node).or_insert_with(|| {
+            frontier.push(node);
+            Reached {
+                distance: 0,
+                seeds: Vec::new(),
+                via: Default::default(),
+            }
+        });
+        entry.seeds.push(index);
+    }
+    let mut found = Vec::new();
+    for distance in 1..=request.depth {
+        let next = expand(&view, request, &mut reached, &frontier, distance)?;
+        let mut level: Vec<_> = next
+            .iter()
+            .filter_map(|node| {
+                let at = reached.get(node)?;
+                Some(Neighbour::new(
+                    view.key(*node)?,
+                    view.version(*node)?,
+                    distance,
+                    at.seeds.clone(),
+                    at.via.clone(),
+                ))
+            })
+            .collect();
+        level.sort_by(|a, b| {
+            let by_seeds = b.seeds.len().cmp(&a.seeds.len());
+            by_seeds.then_with(|| a.node.cmp(&b.node))
+        });
+        found.extend(level);
+        if next.is_empty() || found.len() >= request.limit {
+            break;
+        }
+        frontier = next;
+    }
+    found.truncate(request.limit);
+    Ok(found)
+}
+
+/// Adds the documents one step further than `frontier`, and returns them.
+fn expand(
+    view: &View<'_>,
+    request: &NeighbourhoodRequest,
+    reached: &mut HashMap<Node, Reached>,
+    frontier: &[Node],
+    distance: usize,
+) -> JobResult<Vec<Node>> {
+    let mut next = Vec::new();
+    for node in frontier {
+        let seeds = reached
+            .get(node)
+            .map(|from| from.seeds.clone())
+            .unwrap_or_default();
+        for step in view.steps(*node, request.direction)? {
+            let via = (step.kind, step.forward);
+            let at = reached.entry(step.to).or_insert_with(|| {
+                next.push(step.to);
+                Reached {
+                    distance,
+                    seeds: Vec::new(),
+                    via: (via.0.to_string(), via.1),
+                }
+            });
+            if at.distance == distance {
+                for seed in &seeds {
+                    if let Err(place) = at.seeds.binary_search(seed) {
+                        at.seeds.insert(place, *seed);
+                    }
+                }
+            }
+        }
+    }
+    Ok(next)
+}

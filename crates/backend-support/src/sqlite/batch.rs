@@ -1,0 +1,124 @@
+//! Applying a batch of mutations.
+
+use std::sync::Arc;
+
+use dbmanager_core::{
+    backend::{
+        ApplyRequest, BackendErrorKind, BackendResult, DocumentState, Head, Limits, Mutation,
+    },
+    model::Version,
+};
+use rusqlite::Connection;
+
+use super::{
+    Database, JobError, JobResult,
+    collections::{self, StoredCollection},
+    documents, stamp,
+};
+
+/// Applies a batch in one transaction: checks the epoch, finds the collection, refuses what breaks
+/// a limit, advances each document's row of [`documents`], and where that went up calls `replace`
+/// with the row's key, to put the mutation's state in place of whatever lies under the key.
+///
+/// If SQLite refuses the content of one item, though it breaks no limit, each item is applied in a
+/// transaction of its own, so that only this one fails.
+///
+/// # Errors
+/// `StaleEpoch`, `CollectionMissing`, and those of [`Database::write`].
+pub async fn apply(
+    database: &Database,
+    request: ApplyRequest,
+    limits: &Limits,
+    replace: fn(&Connection, &StoredCollection, i64, &Mutation) -> JobResult<()>,
+) -> BackendResult<Vec<BackendResult<()>>> {
+    let batch = Arc::new(Batch {
+        request,
+        limits: limits.clone(),
+        replace,
+    });
+    let count = batch.request.mutations.len();
+    let whole = Arc::clone(&batch);
+    let result = database
+        .write(move |transaction| whole.apply(transaction, 0..count))
+        .await;
+    match result {
+        Err(error) if error.kind() == BackendErrorKind::Refused && count > 1 => {}
+        result => return result,
+    }
+    let mut results = Vec::with_capacity(count);
+    for index in 0..count {
+        let one = Arc::clone(&batch);
+        let result = database
+            .write(move |transaction| one.apply(transaction, index..index + 1))
+            .await;
+        results.push(result.and_then(|results| results.into_iter().collect()));
+    }
+    Ok(results)
+}
+
+struct Batch {
+    request: ApplyRequest,
+    limits: Limits,
+    replace: fn(&Connection, &StoredCollection, i64, &Mutation) -> JobResult<()>,
+}
+
+impl Batch {
+    fn apply(
+        &self,
+        transaction: &Connection,
+        items: std::ops::Range<usize>,
+    ) -> JobResult<Vec<BackendResult<()>>> {
+        stamp::check_epoch(transaction, self.request.epoch)?;
+        let collection = collections::get(transaction, &self.request.collection)?;
+        let mutations = self.request.mutations.get(items).unwrap_or_default();
+        let mut highest = None;
+        let mut results = Vec::with_capacity(mutations.len());
+        for mutation in mutations {
+            if let Err(error) = validate(mutation, &self.limits) {
+                results.push(Err(error.translate()));
+                continue;
+            }
+            let new = Head {
+                version: mutation.version,
+                deleted: matches!(mutation.state, DocumentState::Deleted),
+            };
+            let key = documents::advance(transaction, collection.key, &mutation.id, new)?;
+            if let Some(key) = key {
+                (self.replace)(transaction, &collection, key, mutation)?;
+                highest = highest.max(Some(mutation.version));
+            }
+            results.push(Ok(()));
+        }
+        if let Some(version) = highest {
+            collections::record_version(transaction, collection.key, version)?;
+        }
+        Ok(results)
+    }
+}
+
+fn validate(mutation: &Mutation, limits: &Limits) -> JobResult<()> {
+    let longest = limits.max_id_bytes;
+    let bytes = mutation.id.len();
+    if bytes == 0 || bytes > longest {
+        return Err(JobError::refused(format!(
+            "an id of {bytes} bytes; 1 to {longest} are allowed"
+        )));
+    }
+    if mutation.id.contains('\0') {
+        return Err(JobError::refused("an id contains NUL"));
+    }
+    if mutation.version > Version::MAX {
+        return Err(JobError::refused("a version above the highest one"));
+    }
+    let largest = limits.max_document_bytes;
+    let bytes = mutation
+        .state
+        .record()
+        .map_or(0, |record| record.canonical().len());
+    if bytes > largest {
+        return Err(JobError::refused(format!(
+            "a document of {bytes} bytes; at most {largest} are allowed"
+        )));
+    }
+    Ok(())
+}
