@@ -1,6 +1,9 @@
 //! The services that are compiled in, and opening a manager with them.
 
-use dbmanager_core::{DatabaseManager, ManagerBuilder, Result, backend::Registry, config::Config};
+use dbmanager_core::{
+    DatabaseManager, ManagerBuilder, Result, backend::Registry, config::Config,
+    embed::EmbedderRegistry,
+};
 
 /// The services that are compiled in; those that are not are listed with the Cargo feature that
 /// brings them. The in-memory services need no entry: every manager has them.
@@ -26,12 +29,24 @@ fn register_sqlite(registry: &mut Registry) {
     registry.register_compiled_out(Role::Vector, "embedded", "sqlite");
 }
 
+/// The embedders that are compiled in; `hashing` always is.
+pub fn embedders() -> EmbedderRegistry {
+    let mut embedders = EmbedderRegistry::new();
+    #[cfg(feature = "fastembed")]
+    embedders.register(dbmanager_embed_fastembed::FastembedFactory);
+    #[cfg(not(feature = "fastembed"))]
+    embedders.register_compiled_out("fastembed", "fastembed");
+    embedders
+}
+
 /// Starts a manager with every service that is compiled in, for programs that add services,
 /// embedders or a journal of their own before [`ManagerBuilder::open`].
 ///
 /// [`DatabaseManager::builder`] does the same with the in-memory services only.
 pub fn builder(config: Config) -> ManagerBuilder {
-    DatabaseManager::builder(config).registry(registry())
+    DatabaseManager::builder(config)
+        .registry(registry())
+        .embedders(embedders())
 }
 
 mod sealed {
@@ -69,7 +84,9 @@ mod tests {
         let settings = Config::embedded("unused").settings().unwrap();
         for role in Role::ALL {
             let service = &settings.store(role).unwrap().service;
-            let found = registry().factory(role, service).map(|factory| factory.role());
+            let found = registry()
+                .factory(role, service)
+                .map(|factory| factory.role());
             if cfg!(feature = "sqlite") {
                 assert_eq!(found.unwrap(), role);
             } else {
@@ -81,7 +98,10 @@ mod tests {
 
     #[test]
     fn an_unknown_service_is_refused_by_name() {
-        let message = registry().factory(Role::Vector, "nowhere").unwrap_err().to_string();
+        let message = registry()
+            .factory(Role::Vector, "nowhere")
+            .unwrap_err()
+            .to_string();
         assert!(message.contains("nowhere"), "{message}");
     }
 }

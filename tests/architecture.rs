@@ -3,12 +3,9 @@
 //! A span in backticks is a path if it is one word of letters, digits and `. _ - /` that has a
 //! slash, ends in the extension of a source file, or is one of the licence files. It is read from
 //! the root of the repository. Code blocks are not looked at.
+#![allow(clippy::unwrap_used, reason = "a test may panic in its helpers")]
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    path::PathBuf,
-};
+use std::{collections::BTreeSet, fs, path::PathBuf};
 
 const EXTENSIONS: [&str; 4] = [".rs", ".md", ".toml", ".lock"];
 
@@ -33,7 +30,12 @@ fn spans(document: &str) -> Vec<String> {
         }
     }
     assert!(!fenced, "a fenced block does not end");
-    prose.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+    prose
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .map(str::to_owned)
+        .collect()
 }
 
 fn is_path(span: &str) -> bool {
@@ -45,7 +47,10 @@ fn is_path(span: &str) -> bool {
 }
 
 fn paths(document: &str) -> BTreeSet<String> {
-    spans(document).into_iter().filter(|span| is_path(span)).collect()
+    spans(document)
+        .into_iter()
+        .filter(|span| is_path(span))
+        .collect()
 }
 
 #[test]
@@ -53,16 +58,33 @@ fn a_path_is_told_from_a_name() {
     let document = "see `src/lib.rs`, `deny.toml`, `LICENSE-MIT`, `tests/` and `.ci/run`\n\
                     not `Backend::apply`, `unsafe`, `cargo test`, `src/<service>/mod.rs`\n\
                     ```text\n`not/here`\n```\n";
-    let expected = ["src/lib.rs", "deny.toml", "LICENSE-MIT", "tests/", ".ci/run"];
+    let expected = [
+        "src/lib.rs",
+        "deny.toml",
+        "LICENSE-MIT",
+        "tests/",
+        ".ci/run",
+    ];
     assert_eq!(paths(document), expected.map(str::to_owned).into());
 }
 
 #[test]
 fn every_path_that_a_document_names_exists() {
-    for document in ["ARCHITECTURE.md", "CONTRIBUTING.md", "README.md", "CHANGELOG.md"] {
+    for document in [
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "README.md",
+        "CHANGELOG.md",
+    ] {
         let named = paths(&read(document));
-        let missing: Vec<_> = named.iter().filter(|path| !root().join(path).exists()).collect();
-        assert!(missing.is_empty(), "{document} names what does not exist: {missing:?}");
+        let missing: Vec<_> = named
+            .iter()
+            .filter(|path| !root().join(path).exists())
+            .collect();
+        assert!(
+            missing.is_empty(),
+            "{document} names what does not exist: {missing:?}"
+        );
     }
     // The rule still finds paths at all.
     assert!(paths(&read("ARCHITECTURE.md")).len() > 20);
@@ -76,7 +98,11 @@ fn the_map_names_every_room_of_the_core_and_every_crate() {
             let entry = entry.unwrap();
             let name = entry.file_name().into_string().unwrap();
             let is_directory = entry.file_type().unwrap().is_dir();
-            let path = if is_directory { format!("{folder}/{name}/") } else { format!("{folder}/{name}") };
+            let path = if is_directory {
+                format!("{folder}/{name}/")
+            } else {
+                format!("{folder}/{name}")
+            };
             let covered = named.iter().any(|named| named.starts_with(&path));
             assert!(covered, "ARCHITECTURE.md does not name {path}");
         }
@@ -98,13 +124,33 @@ fn every_room_of_the_core_has_its_own_invariant() {
 #[test]
 fn every_feature_stands_in_the_readme() {
     let manifest = read("Cargo.toml");
-    let features = manifest.split("[features]").nth(1).unwrap().split("\n[").next().unwrap();
+    let features = manifest
+        .split("[features]")
+        .nth(1)
+        .unwrap()
+        .split("\n[")
+        .next()
+        .unwrap();
     let readme = read("README.md");
-    let table = readme.split("\n## Features").nth(1).unwrap().split("\n## ").next().unwrap();
-    for line in features.lines().filter(|line| !line.trim_start().starts_with('#')) {
-        let Some((name, _)) = line.split_once(" = ") else { continue };
+    let table = readme
+        .split("\n## Features")
+        .nth(1)
+        .unwrap()
+        .split("\n## ")
+        .next()
+        .unwrap();
+    for line in features
+        .lines()
+        .filter(|line| !line.trim_start().starts_with('#'))
+    {
+        let Some((name, _)) = line.split_once(" = ") else {
+            continue;
+        };
         if name != "default" {
-            assert!(table.contains(&format!("| `{name}` |")), "README.md has no row for {name}");
+            assert!(
+                table.contains(&format!("| `{name}` |")),
+                "README.md has no row for {name}"
+            );
         }
     }
 }

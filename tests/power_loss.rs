@@ -1,5 +1,6 @@
 //! Power loss: the journal and every store fall back to what they had made durable, and nothing
 //! acknowledged is lost. The two deliberate omissions below show that the test can fail.
+#![allow(clippy::unwrap_used, reason = "a test may panic in its helpers")]
 
 mod common;
 

@@ -1,5 +1,10 @@
 //! What several tests share: stores in memory that can be switched off, made to hang or to refuse.
-#![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "each test file uses its own part, as its own module, and may panic"
+)]
 
 use std::{
     sync::{

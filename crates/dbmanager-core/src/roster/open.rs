@@ -126,37 +126,36 @@ async fn disable_others(
     Ok(disabled)
 }
 
-/// The record a store has before it was looked at.
+/// The record a store has before it was looked at. Where it lies does not tell stores apart: a
+/// data directory may be moved. Its stamp does, as soon as it can be read.
 fn provisional(
     opening: &RosterOpening<'_>,
     current: Option<&RosterRecord>,
     setting: &RoleSetting,
     location: &str,
 ) -> RosterRecord {
-    match current {
-        Some(record) if record.location == location && record.service == setting.service => {
-            RosterRecord {
-                enabled: true,
-                ..record.clone()
-            }
+    let fresh = || {
+        let used = opening.journal.mark() > Version::ZERO;
+        RosterRecord {
+            store_id: opening.context.runtime.new_store_id(),
+            role: setting.role,
+            service: String::new(),
+            location: String::new(),
+            state: if used {
+                lacking_state(setting.role)
+            } else {
+                RosterState::Active
+            },
+            enabled: true,
+            stamped: false,
+            progress: Version::ZERO,
         }
-        _ => {
-            let used = current.is_some() || opening.journal.mark() > Version::ZERO;
-            RosterRecord {
-                store_id: opening.context.runtime.new_store_id(),
-                role: setting.role,
-                service: setting.service.clone(),
-                location: location.to_owned(),
-                state: if used {
-                    lacking_state(setting.role)
-                } else {
-                    RosterState::Active
-                },
-                enabled: true,
-                stamped: false,
-                progress: Version::ZERO,
-            }
-        }
+    };
+    RosterRecord {
+        service: setting.service.clone(),
+        location: location.to_owned(),
+        enabled: true,
+        ..current.cloned().unwrap_or_else(fresh)
     }
 }
 
