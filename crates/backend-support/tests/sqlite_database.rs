@@ -330,6 +330,36 @@ async fn readers_see_one_state_while_a_writer_goes_on() {
     assert_eq!(reading.await.unwrap().unwrap(), (0, 0));
 }
 
+#[tokio::test]
+async fn without_a_log_readers_and_writers_wait_for_each_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = DatabaseOptions::new()
+        .write_ahead_log(false)
+        .busy_timeout(Duration::ZERO)
+        .readers(2);
+    let path = directory.path().join("a.db");
+    let database = Database::open(path, options, &Runtime::tokio(), &FIRST)
+        .await
+        .unwrap();
+    let writers = (0..30).map(|_| {
+        let database = database.clone();
+        tokio::spawn(async move { add(&database, "a").await })
+    });
+    let readers = (0..30).map(|_| {
+        let database = database.clone();
+        tokio::spawn(async move {
+            names(&database).await;
+            Ok(())
+        })
+    });
+    let tasks: Vec<_> = writers.zip(readers).flat_map(|(w, r)| [w, r]).collect();
+    for task in tasks {
+        task.await.unwrap().unwrap();
+    }
+    assert_eq!(names(&database).await.len(), 30);
+    database.close().await.unwrap();
+}
+
 #[test]
 fn times_are_seconds_or_text_with_a_unit() {
     let read = |value| {
