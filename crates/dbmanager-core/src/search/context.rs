@@ -115,6 +115,6 @@ pub(crate) trait QueryEmbedder: Send + Sync {
     /// The kind of vectors.
     fn kind(&self) -> QueryEmbedderKind;
 
-    /// The vector of a query. Computes on the blocking pool.
-    async fn embed_query(&self, text: &str) -> Result<Vec<f32>>;
+    /// The vector of a query, empty if the text gives none. Computes on the blocking pool.
+    async fn embed_query(&self, text: Arc<str>) -> Result<Vec<f32>>;
 }
