@@ -4,7 +4,7 @@ mod open;
 
 #[doc(inline)]
 pub use dbmanager_core::*;
-pub use open::{OpenDatabase, builder, registry};
+pub use open::{OpenDatabase, builder, embedders, registry};
 
 /// What most programs need: `use dbmanager::prelude::*;`
 pub mod prelude {

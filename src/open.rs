@@ -1,6 +1,9 @@
 //! The services that are compiled in, and opening a manager with them.
 
-use dbmanager_core::{DatabaseManager, ManagerBuilder, Result, backend::Registry, config::Config};
+use dbmanager_core::{
+    DatabaseManager, ManagerBuilder, Result, backend::Registry, config::Config,
+    embed::EmbedderRegistry,
+};
 
 /// The services that are compiled in; those that are not are listed with the Cargo feature that
 /// brings them. The in-memory services need no entry: every manager has them.
@@ -26,12 +29,24 @@ fn register_sqlite(registry: &mut Registry) {
     registry.register_compiled_out(Role::Vector, "embedded", "sqlite");
 }
 
+/// The embedders that are compiled in; `hashing` always is.
+pub fn embedders() -> EmbedderRegistry {
+    let mut embedders = EmbedderRegistry::new();
+    #[cfg(feature = "fastembed")]
+    embedders.register(dbmanager_embed_fastembed::FastembedFactory);
+    #[cfg(not(feature = "fastembed"))]
+    embedders.register_compiled_out("fastembed", "fastembed");
+    embedders
+}
+
 /// Starts a manager with every service that is compiled in, for programs that add services,
 /// embedders or a journal of their own before [`ManagerBuilder::open`].
 ///
 /// [`DatabaseManager::builder`] does the same with the in-memory services only.
 pub fn builder(config: Config) -> ManagerBuilder {
-    DatabaseManager::builder(config).registry(registry())
+    DatabaseManager::builder(config)
+        .registry(registry())
+        .embedders(embedders())
 }
 
 mod sealed {

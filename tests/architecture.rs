@@ -3,6 +3,7 @@
 //! A span in backticks is a path if it is one word of letters, digits and `. _ - /` that has a
 //! slash, ends in the extension of a source file, or is one of the licence files. It is read from
 //! the root of the repository. Code blocks are not looked at.
+#![allow(clippy::unwrap_used, reason = "a test may panic in its helpers")]
 
 use std::{collections::BTreeSet, fs, path::PathBuf};
 

@@ -3,11 +3,23 @@
 //!
 //! A new adapter adds one line to [`subjects`].
 
+use dbmanager_backend_graph::sqlite::SqliteFactory as GraphSqlite;
+use dbmanager_backend_relational::sqlite::SqliteFactory as RelationalSqlite;
+use dbmanager_backend_vector::embedded::EmbeddedFactory;
 use dbmanager_core::{
     Runtime,
-    conformance::{FaultRates, Faults, Faulty, Instance, Subject, Suite},
+    backend::BackendFactory,
+    conformance::{FaultRates, Faults, Faulty, Instance, Subject, Suite, guarded},
     memory::MemoryFactory,
 };
+
+/// A store in a directory of its own, which goes with it.
+fn in_directory(factory: impl BackendFactory + 'static) -> Instance {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    Instance::new(factory)
+        .data_directory(directory.path())
+        .keep(directory)
+}
 
 fn subjects() -> Vec<Subject> {
     vec![
@@ -16,6 +28,15 @@ fn subjects() -> Vec<Subject> {
         Subject::new("memory relational", || {
             Instance::new(MemoryFactory::relational())
         }),
+        Subject::new("embedded vector", || in_directory(EmbeddedFactory::new())),
+        Subject::new("embedded vector with an index", || {
+            in_directory(EmbeddedFactory::new()).setting("hnsw_threshold", 2)
+        }),
+        Subject::new("sqlite graph", || in_directory(GraphSqlite::new())),
+        Subject::new(
+            "sqlite relational",
+            || in_directory(RelationalSqlite::new()),
+        ),
     ]
 }
 
@@ -27,18 +48,32 @@ async fn every_adapter_conforms() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_adapter_conforms_through_the_resilience_around_it() {
+    for subject in subjects() {
+        let subject = subject.wrapped("resilience", guarded);
+        let report = Suite::new(Runtime::tokio()).run(&subject).await;
+        report.assert_ok();
+    }
+}
+
 /// On one thread and a paused clock, so that a seed that fails fails again.
 #[tokio::test(start_paused = true)]
 async fn every_adapter_conforms_through_faults() {
     for subject in subjects() {
-        for seed in 1..=3 {
+        let seeds = if subject.name().starts_with("memory") {
+            3
+        } else {
+            1
+        };
+        for seed in 1..=seeds {
             let faults = Faults::new(seed, FaultRates::all(0.1));
             let injected = faults.clone();
             let faulty = subject.clone().wrapped(
                 &format!("faults of seed {seed}"),
                 move |backend, runtime| Faulty::wrap(backend, runtime, &injected),
             );
-            let report = Suite::new(Runtime::tokio()).rounds(10).run(&faulty).await;
+            let report = Suite::new(Runtime::tokio()).rounds(5).run(&faulty).await;
             report.assert_ok();
             let counts = faults.counts();
             let each = [

@@ -1,4 +1,5 @@
 //! Who owns what: stores and journals that do, and do not, belong together.
+#![allow(clippy::unwrap_used, reason = "a test may panic in its helpers")]
 
 mod common;
 
@@ -210,6 +211,23 @@ async fn a_removed_store_holds_nothing_and_comes_back_empty_handed() {
     let db = rig.open().await;
     assert_eq!(state(&db, Role::Vector), RosterState::NeedsRebuild);
     db.rebuild(Role::Vector).await.unwrap();
+    assert!(db.check_consistency().await.unwrap().is_consistent());
+}
+
+#[tokio::test(start_paused = true)]
+async fn stores_are_known_by_their_stamps_and_not_by_their_place() {
+    let mut rig = Rig::new();
+    close(filled(&rig).await).await;
+    for role in Role::ALL {
+        let moved = rig.place(role).copy();
+        rig.set_place(role, moved);
+    }
+    let db = rig.open().await;
+    assert!(
+        Role::ALL
+            .into_iter()
+            .all(|role| state(&db, role) == RosterState::Active)
+    );
     assert!(db.check_consistency().await.unwrap().is_consistent());
 }
 

@@ -1,4 +1,5 @@
 //! The promises of a write over the whole facade, with stores that fail.
+#![allow(clippy::unwrap_used, reason = "a test may panic in its helpers")]
 
 mod common;
 

@@ -1,5 +1,8 @@
 //! A wrapper that passes everything on except where a flaw changes it.
 
+pub(crate) mod reading;
+pub(crate) mod writing;
+
 use std::{fmt::Debug, sync::Arc};
 
 use async_trait::async_trait;
@@ -13,6 +16,11 @@ pub(crate) type Applied = BackendResult<Vec<BackendResult<()>>>;
 /// Where a flaw may interfere; what it leaves alone is passed on.
 #[async_trait]
 pub(crate) trait Flaw: Debug + Send + Sync {
+    /// What the broken store says it can do, given what the sound one says.
+    fn capabilities(&self, sound: &Capabilities) -> Capabilities {
+        sound.clone()
+    }
+
     async fn write_stamp(&self, inner: &Inner, request: StampRequest) -> BackendResult<()> {
         inner.shared.write_stamp(request).await
     }
@@ -65,6 +73,10 @@ pub(crate) trait Flaw: Debug + Send + Sync {
         inner.graph().neighbourhood(request).await
     }
 
+    async fn paths(&self, inner: &Inner, request: PathsRequest) -> BackendResult<Vec<Path>> {
+        inner.graph().paths(request).await
+    }
+
     async fn edges(&self, inner: &Inner, request: IdsRequest) -> BackendResult<Vec<Option<Edges>>> {
         inner.graph().edges(request).await
     }
@@ -91,6 +103,15 @@ pub(crate) trait Flaw: Debug + Send + Sync {
         request: ListDocumentsRequest,
     ) -> BackendResult<Vec<StoredRecord>> {
         inner.relational().list(request).await
+    }
+
+    async fn count(
+        &self,
+        inner: &Inner,
+        collection: CollectionKey,
+        filter: Option<Arc<Filter>>,
+    ) -> BackendResult<u64> {
+        inner.relational().count(collection, filter).await
     }
 }
 
@@ -139,11 +160,13 @@ impl Inner {
 pub(crate) struct Broken {
     flaw: Box<dyn Flaw>,
     inner: Inner,
+    capabilities: Capabilities,
 }
 
 impl Broken {
     pub(crate) fn wrap(flaw: impl Flaw + 'static, any: AnyBackend) -> AnyBackend {
         let broken = Arc::new(Self {
+            capabilities: flaw.capabilities(any.as_backend().capabilities()),
             flaw: Box::new(flaw),
             inner: Inner {
                 shared: any.as_backend(),
@@ -169,7 +192,7 @@ impl Backend for Broken {
     }
 
     fn capabilities(&self) -> &Capabilities {
-        self.inner.shared.capabilities()
+        &self.capabilities
     }
 
     async fn probe(&self) -> BackendResult<()> {
@@ -246,7 +269,7 @@ impl GraphBackend for Broken {
     }
 
     async fn paths(&self, request: PathsRequest) -> BackendResult<Vec<Path>> {
-        self.inner.graph().paths(request).await
+        self.flaw.paths(&self.inner, request).await
     }
 
     async fn match_titles(&self, request: TextSearchRequest) -> BackendResult<Vec<TextHit>> {
@@ -277,6 +300,6 @@ impl RelationalBackend for Broken {
         collection: CollectionKey,
         filter: Option<Arc<Filter>>,
     ) -> BackendResult<u64> {
-        self.inner.relational().count(collection, filter).await
+        self.flaw.count(&self.inner, collection, filter).await
     }
 }

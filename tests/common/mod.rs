@@ -1,9 +1,14 @@
 //! What several tests share: stores in memory that can be switched off, made to hang or to refuse.
-#![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "each test file uses its own part, as its own module, and may panic"
+)]
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU8, AtomicU64, Ordering},
     },
     time::Duration,
@@ -36,10 +41,22 @@ pub enum Mode {
 }
 
 /// Switches one store.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Switch {
     mode: Arc<AtomicU8>,
     applies: Arc<AtomicU64>,
+    /// Called whenever the store has made durable what it holds; nothing is written meanwhile.
+    on_durable: Arc<Mutex<Option<OnDurable>>>,
+    /// Held by every write, and while `on_durable` runs.
+    writing: Arc<tokio::sync::Mutex<()>>,
+}
+
+type OnDurable = Box<dyn Fn() + Send>;
+
+impl std::fmt::Debug for Switch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.mode().fmt(f)
+    }
 }
 
 impl Switch {
@@ -47,6 +64,24 @@ impl Switch {
         Self {
             mode: Arc::new(AtomicU8::new(Mode::Up as u8)),
             applies: Arc::default(),
+            on_durable: Arc::default(),
+            writing: Arc::default(),
+        }
+    }
+
+    /// Has `hook` called whenever the store has made durable what it holds.
+    pub fn on_durable(&self, hook: impl Fn() + Send + 'static) {
+        *self.on_durable.lock().unwrap() = Some(Box::new(hook));
+    }
+
+    /// Lets nothing be written while the guard lives.
+    pub async fn freeze(&self) -> tokio::sync::OwnedMutexGuard<()> {
+        Arc::clone(&self.writing).lock_owned().await
+    }
+
+    fn is_durable(&self) {
+        if let Some(hook) = &*self.on_durable.lock().unwrap() {
+            hook();
         }
     }
 
@@ -107,14 +142,19 @@ impl<B: Backend + ?Sized> Backend for Switched<B> {
     }
     async fn write_stamp(&self, request: StampRequest) -> BackendResult<()> {
         self.switch.pass().await?;
-        self.inner.write_stamp(request).await
+        let _writing = self.switch.writing.lock().await;
+        self.inner.write_stamp(request).await?;
+        self.switch.is_durable();
+        Ok(())
     }
     async fn create_collection(&self, request: CreateCollectionRequest) -> BackendResult<()> {
         self.switch.pass().await?;
+        let _writing = self.switch.writing.lock().await;
         self.inner.create_collection(request).await
     }
     async fn drop_collection(&self, request: DropCollectionRequest) -> BackendResult<()> {
         self.switch.pass().await?;
+        let _writing = self.switch.writing.lock().await;
         self.inner.drop_collection(request).await
     }
     async fn collections(&self) -> BackendResult<Vec<CollectionKey>> {
@@ -123,6 +163,7 @@ impl<B: Backend + ?Sized> Backend for Switched<B> {
     }
     async fn apply(&self, request: ApplyRequest) -> BackendResult<Vec<BackendResult<()>>> {
         self.switch.pass().await?;
+        let _writing = self.switch.writing.lock().await;
         self.switch.applies.fetch_add(1, Ordering::SeqCst);
         match self.switch.mode() {
             Mode::Refuse => Ok(request
@@ -160,7 +201,10 @@ impl<B: Backend + ?Sized> Backend for Switched<B> {
     }
     async fn sync(&self) -> BackendResult<()> {
         self.switch.pass().await?;
-        self.inner.sync().await
+        let _writing = self.switch.writing.lock().await;
+        self.inner.sync().await?;
+        self.switch.is_durable();
+        Ok(())
     }
     async fn close(&self) -> BackendResult<()> {
         self.inner.close().await
@@ -223,14 +267,14 @@ impl<B: RelationalBackend + ?Sized> RelationalBackend for Switched<B> {
     }
 }
 
-/// Opens in-memory stores behind a switch.
-struct SwitchedFactory {
-    inner: MemoryFactory,
-    switch: Switch,
+/// Opens the stores of another factory behind a switch.
+pub struct SwitchedFactory<F> {
+    pub inner: F,
+    pub switch: Switch,
 }
 
 #[async_trait]
-impl BackendFactory for SwitchedFactory {
+impl<F: BackendFactory> BackendFactory for SwitchedFactory<F> {
     fn role(&self) -> Role {
         self.inner.role()
     }

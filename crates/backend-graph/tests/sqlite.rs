@@ -1,5 +1,7 @@
 //! What is particular to the graph on SQLite.
 #![cfg(feature = "sqlite")]
+// Helpers of tests fail as tests do.
+#![allow(clippy::unwrap_used)]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -304,6 +306,13 @@ async fn an_edit_behind_the_stores_back_changes_the_hash_of_that_document_only()
         assert_ne!(after[0].content_hash, ContentHash::TOMBSTONE, "{edit}");
         assert_eq!(after[1], before[1], "{edit}");
         apply(&store, papers(), vec![upsert(3, rich())]).await;
+        if edit.contains("title_1_content") {
+            // FTS5 no longer knows which words of the old title are in its index.
+            let damaged = store.fingerprints(ListRequest::new(papers(), 10)).await;
+            let message = damaged.unwrap_err().message().to_owned();
+            let (_, cure) = message.split_once("; to build it anew: ").unwrap();
+            raw.execute_batch(cure).unwrap();
+        }
         let healed = fingerprints(&store).await;
         assert_eq!(healed[0].content_hash, before[0].content_hash, "{edit}");
     }

@@ -1,5 +1,7 @@
 //! What is particular to the relational store on SQLite.
 #![cfg(feature = "sqlite")]
+// Helpers of tests fail as tests do.
+#![allow(clippy::unwrap_used)]
 
 use std::{path::Path, sync::Arc};
 

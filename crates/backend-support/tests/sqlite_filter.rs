@@ -1,5 +1,7 @@
 //! The compiled filter against the filter's meaning.
 #![cfg(feature = "sqlite")]
+// Helpers of tests fail as tests do.
+#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
 
@@ -202,7 +204,7 @@ fn any_filter() -> impl Strategy<Value = Filter> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
     fn sql_finds_what_the_filter_matches(

@@ -3,6 +3,7 @@
 use dbmanager_backend_support::sqlite::{
     JobResult, collections,
     documents::{self, StoredHead},
+    full_text::index_damage,
 };
 use dbmanager_core::{
     backend::{Fingerprint, IdsRequest, ListRequest, Page},
@@ -24,6 +25,9 @@ pub(super) fn fingerprints(
         collection: collections::get(connection, &request.collection)?.key,
         name: &request.collection.name,
     };
+    if request.after.is_none() {
+        reader.check_index()?;
+    }
     let limit = request.limit.max(1);
     let rows = documents::page(
         connection,
@@ -107,5 +111,30 @@ impl Reader<'_> {
             .query_row([key], |row| row.get(0))
             .optional()?;
         Ok(title.map(Option::unwrap_or_default))
+    }
+
+    /// If the index of titles is damaged though no title was changed (that shows in its document's
+    /// hash), no document's hash could tell.
+    fn check_index(&self) -> JobResult<()> {
+        match index_damage(self.connection, &titles(self.collection))? {
+            Some(damage) if !self.some_title_was_changed()? => Err(damage),
+            _ => Ok(()),
+        }
+    }
+
+    fn some_title_was_changed(&self) -> JobResult<bool> {
+        let table = titles(self.collection);
+        let sql = format!(
+            "SELECT EXISTS (
+                 SELECT 1 FROM document
+                 JOIN node ON node.document = document.key
+                 LEFT JOIN {table} ON {table}.rowid = document.key
+                 WHERE document.collection = ?1 AND {table}.title IS NOT node.title
+             )"
+        );
+        let changed = self
+            .connection
+            .query_row(&sql, [self.collection], |row| row.get(0))?;
+        Ok(changed)
     }
 }

@@ -112,9 +112,7 @@ impl Backend for SqliteGraph {
     }
 
     async fn identity(&self) -> BackendResult<Identity> {
-        self.database
-            .read(|connection| stamp::identity(connection))
-            .await
+        self.database.read(stamp::identity).await
     }
 
     async fn write_stamp(&self, request: StampRequest) -> BackendResult<()> {
@@ -151,9 +149,7 @@ impl Backend for SqliteGraph {
     }
 
     async fn collections(&self) -> BackendResult<Vec<CollectionKey>> {
-        self.database
-            .read(|connection| collections::list(connection))
-            .await
+        self.database.read(collections::list).await
     }
 
     async fn apply(&self, request: ApplyRequest) -> BackendResult<Vec<BackendResult<()>>> {

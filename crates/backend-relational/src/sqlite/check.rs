@@ -2,9 +2,10 @@
 //! of them (columns, full text, fields). A copy that disagrees changes the hash.
 
 use dbmanager_backend_support::sqlite::{
-    JobError, JobResult, collections,
+    JobResult, collections,
     documents::{self, StoredHead},
     fields,
+    full_text::index_damage,
 };
 use dbmanager_core::{
     backend::{Fingerprint, IdsRequest, ListRequest, Page},
@@ -157,19 +158,10 @@ impl Reader<'_> {
     /// no title or text was changed either (those show in their documents' hashes), the index
     /// itself is damaged, which no document's hash could tell.
     fn check_index(&self) -> JobResult<()> {
-        let table = full_text(self.collection);
-        let answer: String =
-            self.connection
-                .query_row(&format!("PRAGMA integrity_check({table})"), [], |row| {
-                    row.get(0)
-                })?;
-        if answer == "ok" || self.some_text_was_changed()? {
-            return Ok(());
+        match index_damage(self.connection, &full_text(self.collection))? {
+            Some(damage) if !self.some_text_was_changed()? => Err(damage),
+            _ => Ok(()),
         }
-        Err(JobError::damaged(format!(
-            "the full-text index {table} does not hold the words of its documents; to build it \
-             anew: INSERT INTO {table} ({table}) VALUES ('rebuild')"
-        )))
     }
 
     fn some_text_was_changed(&self) -> JobResult<bool> {

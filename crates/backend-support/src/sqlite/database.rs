@@ -65,6 +65,10 @@ impl DatabaseOptions {
         self
     }
 
+    fn reader_permits(&self) -> u32 {
+        u32::try_from(self.readers).unwrap_or(u32::MAX)
+    }
+
     /// Whether SQLite keeps a write-ahead log: then readers and the writer do not wait for each
     /// other. Without it SQLite keeps a rollback journal and syncs at every write.
     pub fn write_ahead_log(mut self, enabled: bool) -> Self {
@@ -193,11 +197,20 @@ impl Database {
         work: impl FnOnce(&Transaction<'_>) -> JobResult<T> + Send + 'static,
     ) -> BackendResult<T> {
         let permit = self.permit(&self.inner.write_permits).await?;
+        // A rollback journal is committed only while nobody reads: better to wait here than to
+        // run into each other's locks. `close` takes the permits in the same order.
+        let no_readers = if self.inner.options.write_ahead_log {
+            None
+        } else {
+            let readers = self.inner.options.reader_permits();
+            let permits = Arc::clone(&self.inner.read_permits).acquire_many_owned(readers);
+            Some(permits.await.map_err(|_| closed())?)
+        };
         let inner = Arc::clone(&self.inner);
         self.runtime
             .blocking(move || {
                 let result = inner.write(durable, work);
-                drop(permit);
+                drop((permit, no_readers));
                 result
             })
             .await
@@ -243,7 +256,7 @@ impl Database {
     /// As [`Database::write`].
     pub async fn close(&self) -> BackendResult<()> {
         self.inner.closed.store(true, Ordering::SeqCst);
-        let readers = u32::try_from(self.inner.options.readers).unwrap_or(u32::MAX);
+        let readers = self.inner.options.reader_permits();
         let all = (
             Arc::clone(&self.inner.write_permits).acquire_owned().await,
             Arc::clone(&self.inner.read_permits)
@@ -268,8 +281,11 @@ impl Database {
     }
 
     async fn permit(&self, permits: &Arc<Semaphore>) -> BackendResult<OwnedSemaphorePermit> {
-        let permit = Arc::clone(permits).acquire_owned().await;
-        match permit {
+        // Looked at before as well: while it waits for running jobs, `close` holds permits.
+        if self.inner.closed.load(Ordering::SeqCst) {
+            return Err(closed());
+        }
+        match Arc::clone(permits).acquire_owned().await {
             Ok(permit) if !self.inner.closed.load(Ordering::SeqCst) => Ok(permit),
             _ => Err(closed()),
         }
@@ -341,7 +357,7 @@ impl Inner {
         let mut connection = match writer.take() {
             Some(connection) => connection,
             None => connect(&self.path, &self.options, Access::Write)
-                .map_err(|error| JobError::from(error).translate().not_applied())?,
+                .map_err(|error| error.translate().not_applied())?,
         };
         let result = set_synchronous(&connection, &self.options, durable)
             .map_err(Failure::before_commit)
@@ -422,7 +438,7 @@ enum Access {
     Read,
 }
 
-fn connect(path: &Path, options: &DatabaseOptions, access: Access) -> rusqlite::Result<Connection> {
+fn connect(path: &Path, options: &DatabaseOptions, access: Access) -> JobResult<Connection> {
     // Only the first opening creates: a file that vanished must not come back empty under a
     // running store. Readers open for writing too, because only then can they recover a
     // write-ahead log; `query_only` keeps them from writing.
@@ -445,18 +461,33 @@ fn connect(path: &Path, options: &DatabaseOptions, access: Access) -> rusqlite::
     connection.pragma_update(None, "fullfsync", true)?;
     connection.pragma_update(None, "checkpoint_fullfsync", true)?;
     if !matches!(access, Access::Read) {
-        let mode = if options.write_ahead_log {
-            "WAL"
-        } else {
-            "DELETE"
-        };
-        connection.pragma_update_and_check(None, "journal_mode", mode, |_| Ok(()))?;
+        set_journal_mode(&connection, options)?;
         connection.pragma_update(None, "journal_size_limit", WRITE_AHEAD_LOG_BYTES)?;
         set_synchronous(&connection, options, false)?;
     } else {
         connection.pragma_update(None, "query_only", true)?;
     }
     Ok(connection)
+}
+
+/// SQLite answers with the mode that it stays in where it cannot use the other; with a rollback
+/// journal the log's relaxed syncs would not be safe, so that is an error.
+fn set_journal_mode(connection: &Connection, options: &DatabaseOptions) -> JobResult<()> {
+    let wanted = if options.write_ahead_log {
+        "wal"
+    } else {
+        "delete"
+    };
+    let mut mode = String::new();
+    connection.pragma_update_and_check(None, "journal_mode", wanted, |row| {
+        mode = row.get(0)?;
+        Ok(())
+    })?;
+    if mode == wanted {
+        return Ok(());
+    }
+    let message = format!("the journal mode is {mode:?} here and cannot be made {wanted:?}");
+    Err(BackendError::new(BackendErrorKind::Unavailable, message).into())
 }
 
 /// `NORMAL` with a write-ahead log never loses order or integrity, only the last commits;

@@ -8,7 +8,7 @@ use dbmanager_core::{
 };
 use rusqlite::{Connection, params_from_iter, types::Value};
 
-use super::JobResult;
+use super::{JobError, JobResult};
 
 /// Distinct words of a text that are searched for; later ones are left out.
 pub const MAX_DISTINCT_TERMS: usize = 1_024;
@@ -91,6 +91,30 @@ fn is_written_without_spaces(c: char) -> bool {
         // kana, bopomofo, ideographs and their extensions
         | '\u{3040}'..='\u{312f}' | '\u{31a0}'..='\u{31ff}' | '\u{3400}'..='\u{4dbf}'
         | '\u{4e00}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{3ffff}')
+}
+
+/// Asks FTS5 whether the table's index holds the words of its columns, which is read whole. The
+/// error it returns if not says how the index is built anew from them.
+///
+/// # Errors
+/// Of SQLite.
+pub fn index_damage(connection: &Connection, table: &str) -> JobResult<Option<JobError>> {
+    // A query makes FTS5 forget what it remembers of the index from before another connection's
+    // writes; the check alone does not, and would then find damage where there is none.
+    connection
+        .prepare_cached(&format!("SELECT rowid FROM {table} LIMIT 1"))?
+        .query([])?
+        .next()?;
+    let answer: String =
+        connection.query_row(&format!("PRAGMA integrity_check({table})"), [], |row| {
+            row.get(0)
+        })?;
+    Ok((answer != "ok").then(|| {
+        JobError::damaged(format!(
+            "the full-text index {table} does not hold the words of its documents; to build it \
+             anew: INSERT INTO {table} ({table}) VALUES ('rebuild')"
+        ))
+    }))
 }
 
 /// A search in one FTS5 table whose rowids are keys of [`super::documents`].

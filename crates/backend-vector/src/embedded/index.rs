@@ -198,8 +198,8 @@ impl Job {
             progress.index = Some(Arc::clone(&index));
             index.len().abs_diff(progress.saved)
         };
-        // Rewriting the file costs as much as adding a few hundredths of its vectors anew.
-        if grown > index.len() / 10 {
+        // Until then the next opening adds what the file lacks, which is quickly done.
+        if work == Work::Renew || grown > index.len() / 10 {
             self.save(&state, &index).await;
         }
         Ok(())

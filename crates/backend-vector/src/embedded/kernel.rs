@@ -20,15 +20,14 @@ const REGULAR_NORMS: std::ops::RangeInclusive<f64> = 1e-15..=1e15;
 
 fn sum_of_terms(left: &[f32], right: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
     let mut lanes = [0.0_f32; LANES];
-    let left = left.chunks_exact(LANES);
-    let right = right.chunks_exact(LANES);
-    let rest: f32 = left
-        .remainder()
+    let (left, left_rest) = left.as_chunks::<LANES>();
+    let (right, right_rest) = right.as_chunks::<LANES>();
+    let rest: f32 = left_rest
         .iter()
-        .zip(right.remainder())
+        .zip(right_rest)
         .map(|(a, b)| term(*a, *b))
         .sum();
-    for (a, b) in left.zip(right) {
+    for (a, b) in left.iter().zip(right) {
         for lane in 0..LANES {
             lanes[lane] += term(a[lane], b[lane]);
         }
@@ -46,11 +45,15 @@ fn squared_distance(left: &[f32], right: &[f32]) -> f32 {
 
 /// The Euclidean norm, without overflow.
 pub(super) fn norm(values: &[f32]) -> f64 {
-    values
-        .iter()
-        .map(|value| f64::from(*value) * f64::from(*value))
-        .sum::<f64>()
-        .sqrt()
+    let mut lanes = [0.0_f64; LANES];
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    for chunk in chunks {
+        for lane in 0..LANES {
+            lanes[lane] += f64::from(chunk[lane]) * f64::from(chunk[lane]);
+        }
+    }
+    let rest: f64 = rest.iter().map(|value| f64::from(*value).powi(2)).sum();
+    (lanes.iter().sum::<f64>() + rest).sqrt()
 }
 
 /// Whether the vector can be handed to arithmetic in `f32` that knows no error bounds. The zero

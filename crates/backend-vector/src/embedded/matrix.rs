@@ -331,4 +331,15 @@ mod tests {
         assert!(matrix.wants_compaction());
         assert_eq!(matrix.compacted().row_of(4), None);
     }
+
+    #[test]
+    fn vectors_beyond_plain_arithmetic_are_remembered() {
+        let mut matrix = Matrix::new(Metric::Dot, 2);
+        for (key, first) in (1..).zip([1.0, 1e30, 0.0, 1e-30]) {
+            let vectors = set(key, first, 1);
+            matrix.append(&document(key), vectors);
+        }
+        assert_eq!(matrix.irregular_rows(), [1, 3]);
+        assert_eq!(matrix.compacted().irregular_rows(), [1, 3]);
+    }
 }

@@ -6,24 +6,29 @@
 //! care: what is not committed is never read.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     ops::Range,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use dbmanager_backend_support::sqlite::JobResult;
-use dbmanager_core::model::{ChunkVector, CollectionKey};
+use dbmanager_core::model::{ChunkVector, CollectionKey, Filter};
 use rusqlite::Connection;
 
 use super::{
     matrix::{DocumentEntry, Matrix},
+    scan::KeySet,
     tables::{self, DocumentRow, State},
 };
+
+/// Filters remembered per collection.
+const KNOWN_FILTERS: usize = 16;
 
 /// One collection in memory.
 #[derive(Debug)]
 pub(super) struct Slot {
     loaded: Mutex<Option<Loaded>>,
+    filters: Mutex<Filters>,
     /// Held by a search that has to load everything, so that the others wait for it without
     /// taking a connection.
     pub(super) loading: tokio::sync::Mutex<()>,
@@ -44,6 +49,7 @@ impl Slot {
     fn new() -> Self {
         Self {
             loaded: Mutex::new(None),
+            filters: Mutex::default(),
             loading: tokio::sync::Mutex::new(()),
             #[cfg(feature = "hnsw")]
             index: super::index::SlotIndex::default(),
@@ -52,6 +58,21 @@ impl Slot {
 
     pub(super) fn is_loaded(&self) -> bool {
         locked(&self.loaded).is_some()
+    }
+
+    /// The documents that fulfil the filter at this state, read by `read` if they are not known.
+    pub(super) fn matching(
+        &self,
+        state: &State,
+        filter: &Arc<Filter>,
+        read: impl FnOnce() -> JobResult<KeySet>,
+    ) -> JobResult<Arc<KeySet>> {
+        if let Some(keys) = locked(&self.filters).find(state, filter) {
+            return Ok(keys);
+        }
+        let keys = Arc::new(read()?);
+        locked(&self.filters).remember(state, filter, &keys);
+        Ok(keys)
     }
 
     /// The matrix as of now, without reading; `None` if nothing is loaded.
@@ -147,6 +168,36 @@ impl Loaded {
             version: document.head.version,
         });
         matrix.append(&entry, vectors);
+    }
+}
+
+/// What the last filters matched, for as long as nothing changes: finding it takes longer than
+/// the scan it leads to, and filters repeat.
+#[derive(Debug, Default)]
+struct Filters {
+    state: Option<State>,
+    matched: VecDeque<(Arc<Filter>, Arc<KeySet>)>,
+}
+
+impl Filters {
+    fn find(&self, state: &State, filter: &Filter) -> Option<Arc<KeySet>> {
+        if self.state != Some(*state) {
+            return None;
+        }
+        let found = self.matched.iter().find(|(known, _)| **known == *filter);
+        found.map(|(_, keys)| Arc::clone(keys))
+    }
+
+    fn remember(&mut self, state: &State, filter: &Arc<Filter>, keys: &Arc<KeySet>) {
+        if self.state != Some(*state) {
+            self.state = Some(*state);
+            self.matched.clear();
+        }
+        if self.matched.len() == KNOWN_FILTERS {
+            self.matched.pop_front();
+        }
+        self.matched
+            .push_back((Arc::clone(filter), Arc::clone(keys)));
     }
 }
 

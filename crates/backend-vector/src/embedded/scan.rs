@@ -326,6 +326,18 @@ mod tests {
                         .collect();
                     prop_assert_eq!(found, brute_force(metric, &sets, &query, keys, limit));
                 }
+                // Offered one by one, the other way round, they are the same.
+                let mut scanned = Selector::new(&matrix, &prepared, limit);
+                scanned.scan(0..matrix.rows(), None);
+                let mut single = Selector::new(&matrix, &prepared, limit);
+                for row in (0..matrix.rows()).rev() {
+                    let rows = matrix.document_rows(row);
+                    if rows.start == row {
+                        single.offer_document(rows);
+                    }
+                }
+                prop_assert_eq!(single.offered(), matrix.live_documents());
+                prop_assert_eq!(single.finish(), scanned.finish());
             }
         }
     }

@@ -39,7 +39,7 @@ pub(super) fn run(
     if matrix.live_documents() == 0 || request.limit == 0 {
         return Ok(Vec::new());
     }
-    let keys = allowed(connection, &state, request)?;
+    let keys = allowed(connection, slot, &state, request)?;
     if keys.as_ref().is_some_and(|keys| keys.len() == 0) {
         return Ok(Vec::new());
     }
@@ -52,12 +52,12 @@ pub(super) fn run(
             .as_ref()
             .is_none_or(|keys| keys.len() * WEAKEST_FILTER >= matrix.live_documents())
         && let Some(hits) =
-            super::index::search(&index, &matrix, &query, request.limit, keys.as_ref())
+            super::index::search(&index, &matrix, &query, request.limit, keys.as_deref())
     {
         return Ok(hits);
     }
     let mut selector = Selector::new(&matrix, &query, request.limit);
-    selector.scan(0..matrix.rows(), keys.as_ref());
+    selector.scan(0..matrix.rows(), keys.as_deref());
     Ok(selector.finish())
 }
 
@@ -80,15 +80,15 @@ fn check(request: &VectorSearchRequest, state: &State) -> JobResult<()> {
 /// The keys of the documents the request allows; `None`: all.
 fn allowed(
     connection: &Connection,
+    slot: &Slot,
     state: &State,
     request: &VectorSearchRequest,
-) -> JobResult<Option<KeySet>> {
-    let matching: Option<KeySet> = match &request.filter {
-        Some(filter) => Some(
-            tables::matching(connection, state.collection, filter)?
-                .into_iter()
-                .collect(),
-        ),
+) -> JobResult<Option<Arc<KeySet>>> {
+    let matching = match &request.filter {
+        Some(filter) => Some(slot.matching(state, filter, || {
+            let keys = tables::matching(connection, state.collection, filter)?;
+            Ok(keys.into_iter().collect())
+        })?),
         None => None,
     };
     let Some(ids) = &request.restrict_to else {
@@ -101,5 +101,5 @@ fn allowed(
         }
     }
     keys.retain(|key| matching.as_ref().is_none_or(|set| set.contains(*key)));
-    Ok(Some(keys.into_iter().collect()))
+    Ok(Some(Arc::new(keys.into_iter().collect())))
 }

@@ -272,14 +272,19 @@ pub(super) fn vectors(
         };
         let numbers = row.get_ref(4)?.as_blob()?;
         let (whole, rest) = numbers.as_chunks::<4>();
-        let rest = (!rest.is_empty()).then_some(f32::NAN);
-        let values = whole.iter().map(|bytes| f32::from_le_bytes(*bytes));
+        let mut values: Vec<f32> = whole
+            .iter()
+            .map(|bytes| f32::from_le_bytes(*bytes))
+            .collect();
+        if !rest.is_empty() {
+            values.push(f32::NAN);
+        }
         Ok((
             row.get(0)?,
             ChunkVector {
                 chunk: row.get(1)?,
                 passage,
-                values: values.chain(rest).collect(),
+                values,
             },
         ))
     })?;

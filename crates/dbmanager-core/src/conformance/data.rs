@@ -22,18 +22,20 @@ pub(super) async fn persist<T, F: Future<Output = BackendResult<T>>>(
     runtime: &Runtime,
     call: impl Fn() -> F,
 ) -> BackendResult<T> {
-    for _ in 1..MOST_ATTEMPTS {
+    for attempt in 1..MOST_ATTEMPTS {
         match call().await {
-            Err(error) if error.is_transient() => pause(runtime).await,
+            Err(error) if error.is_transient() => pause(runtime, attempt).await,
             answer => return answer,
         }
     }
     call().await
 }
 
-/// The pause between two attempts.
-pub(super) async fn pause(runtime: &Runtime) {
-    runtime.sleep(Duration::from_millis(1)).await;
+/// The pause after an attempt: a millisecond at first, doubled after every eighth up to a second,
+/// so that a circuit breaker which has opened is waited for.
+pub(super) async fn pause(runtime: &Runtime, attempt: usize) {
+    let milliseconds = 1 << (attempt / 8).min(10);
+    runtime.sleep(Duration::from_millis(milliseconds)).await;
 }
 
 /// The `number`th version at today's magnitude: two neighbours differ by 1.

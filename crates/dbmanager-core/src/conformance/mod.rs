@@ -46,9 +46,18 @@ macro_rules! ensure_eq {
     };
 }
 
+use std::sync::Arc;
+
+use crate::{
+    Runtime,
+    backend::AnyBackend,
+    resilience::{Guard, ResilienceSettings, guard_backend},
+};
+
 mod cases;
 mod client;
 mod data;
+mod expect;
 mod fault_plan;
 mod faulty;
 mod filters;
@@ -60,3 +69,21 @@ pub use fault_plan::{FaultCounts, FaultRates, Faults};
 pub use faulty::Faulty;
 pub use subject::{Instance, Subject};
 pub use suite::{Report, Suite, case_names};
+
+/// Puts a backend behind the resilience that a manager puts every store behind: what an adapter
+/// promises must still hold there. The circuit never opens, since some cases ask a store on
+/// purpose for what it must refuse.
+pub fn guarded(backend: AnyBackend, runtime: &Runtime) -> AnyBackend {
+    let plain = backend.as_backend();
+    let settings = ResilienceSettings {
+        breaker_threshold: 0,
+        ..ResilienceSettings::default()
+    };
+    let guard = Arc::new(Guard::new(
+        runtime.clone(),
+        settings,
+        plain.role(),
+        plain.service(),
+    ));
+    guard_backend(backend, &guard)
+}

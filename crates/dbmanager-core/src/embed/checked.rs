@@ -1,10 +1,5 @@
 //! Holds every embedder to what the trait promises before a vector reaches a store.
 
-#![allow(
-    dead_code,
-    reason = "used by the manager as soon as it opens an embedder"
-)]
-
 use std::sync::Arc;
 
 use async_trait::async_trait;

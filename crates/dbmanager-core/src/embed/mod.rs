@@ -16,10 +16,6 @@ use std::{error::Error as StdError, fmt, sync::Arc};
 use async_trait::async_trait;
 
 pub use blocking::{BlockingEmbedder, BlockingModel};
-#[allow(
-    unused_imports,
-    reason = "used by the manager as soon as it opens an embedder"
-)]
 pub(crate) use checked::CheckedEmbedder;
 pub use hashing::{HashingEmbedder, HashingModel};
 pub use registry::{EmbedderFactory, EmbedderRegistry};

@@ -182,8 +182,8 @@ mod tests {
         assert_eq!(
             embedder.space(),
             crate::model::EmbeddingSpace {
-                model: "hashing-v1-512".to_owned(),
-                dimension: 512,
+                model: "hashing-v1-384".to_owned(),
+                dimension: 384,
                 metric: crate::model::Metric::Cosine,
             }
         );

@@ -7,7 +7,7 @@ use crate::{
     Result, Runtime,
     backend::{BackendFactory, OpenContext, Registry},
     config::{Config, JournalType, Settings},
-    embed::{Embedder, EmbedderFactory, EmbedderRegistry},
+    embed::{CheckedEmbedder, Embedder, EmbedderFactory, EmbedderRegistry},
     health::{Monitor, MonitorSettings},
     journal::{EmbeddedJournal, Journal, JournalOptions, JournalSource, MemoryStorage},
     memory::MemoryFactory,
@@ -18,8 +18,6 @@ use crate::{
     write::{WriteParts, WriteRoom, WriteSettings, journal_error},
 };
 
-/// An attempt's share of the time for an operation, so that a silent store leaves time to retry.
-const ATTEMPTS_PER_OPERATION: u32 = 3;
 /// Live entries from which on a disabled store (never the authority) is given up for a rebuild.
 const DISABLED_BACKLOG: u64 = 100_000;
 
@@ -126,8 +124,41 @@ impl ManagerBuilder {
             Some(embedder) => Some(Arc::clone(embedder)),
             None => self.embedders.open(&settings.embedding, &runtime).await?,
         };
+        let embedder = embedder.map(|embedder| {
+            let checked: Arc<dyn Embedder> = Arc::new(CheckedEmbedder::new(embedder));
+            checked
+        });
         let (journal, journal_location) = self.open_journal(&settings, &runtime).await?;
         tracing::info!(journal = %journal_location, epoch = journal.epoch(), "journal opened");
+        match self
+            .open_on(
+                settings,
+                runtime,
+                embedder,
+                Arc::clone(&journal),
+                journal_location,
+            )
+            .await
+        {
+            Ok(manager) => Ok(manager),
+            Err(error) => {
+                // Without this the journal would be released a moment after the error is seen.
+                if let Err(cause) = journal.close().await {
+                    tracing::warn!(error = %cause, "the journal did not close cleanly");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn open_on(
+        self,
+        settings: Settings,
+        runtime: Runtime,
+        embedder: Option<Arc<dyn Embedder>>,
+        journal: Arc<dyn Journal>,
+        journal_location: String,
+    ) -> Result<DatabaseManager> {
         let mut context =
             OpenContext::new(runtime.clone()).pool_size(settings.performance.connection_pool_size);
         context.data_directory = settings.data_directory.clone();
@@ -137,7 +168,7 @@ impl ManagerBuilder {
                 journal: Arc::clone(&journal),
                 journal_location: journal_location.clone(),
                 context,
-                resilience: resilience(&settings),
+                resilience: ResilienceSettings::from(&settings.performance),
                 adopt: self.adopt,
             },
             roles(&settings),
@@ -222,17 +253,6 @@ fn roles(settings: &Settings) -> Vec<RoleSetting> {
             })
         })
         .collect()
-}
-
-fn resilience(settings: &Settings) -> ResilienceSettings {
-    let total = settings.performance.query_timeout;
-    ResilienceSettings {
-        total_timeout: total,
-        attempt_timeout: total / ATTEMPTS_PER_OPERATION,
-        retry_attempts: settings.performance.retry_attempts,
-        breaker_threshold: settings.performance.circuit_breaker_threshold,
-        ..ResilienceSettings::default()
-    }
 }
 
 /// Creates the configured collections that do not exist yet.

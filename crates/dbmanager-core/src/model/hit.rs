@@ -156,7 +156,8 @@ pub struct Hit {
     pub score: f64,
     /// The version of the document shown.
     pub version: Version,
-    /// The current document; absent only for an unverified hit.
+    /// The current document; absent only for an unverified hit, and without an authority where
+    /// no store keeps it.
     pub document: Option<Document>,
     /// How far it was checked.
     pub verification: Verification,

@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{CallClass, Guard, ResilienceSettings};
+use super::{CallClass, Guard};
 use crate::{
-    Runtime,
     backend::{
         AnyBackend, ApplyRequest, Backend, BackendError, BackendResult, Capabilities,
         CreateCollectionRequest, DropCollectionRequest, Edges, Effect, Fingerprint, GraphBackend,

@@ -10,12 +10,6 @@
 //!   the retries at once;
 //! - the attempt timeout stands inside the breaker, so that a silent store counts as a failing one.
 
-#![allow(
-    dead_code,
-    unused_imports,
-    reason = "used by the manager as soon as it opens stores"
-)]
-
 mod breaker;
 mod guard;
 mod guarded;

@@ -54,14 +54,37 @@ pub(crate) async fn open_roster(
     opening: RosterOpening<'_>,
     roles: Vec<RoleSetting>,
 ) -> Result<Roster> {
+    let mut stores = Vec::new();
+    let known = match open_stores(&opening, &roles, &mut stores).await {
+        Ok(known) => known,
+        Err(error) => {
+            // So that whoever tries again does not find them locked.
+            for store in &stores {
+                if let Err(cause) = store.close().await {
+                    tracing::warn!(role = %store.role, error = %cause, "store did not close cleanly");
+                }
+            }
+            return Err(error);
+        }
+    };
+    stores.sort_by_key(|store| store.role);
+    let disabled = disable_others(&opening, &known, &stores).await?;
+    Ok(Roster { stores, disabled })
+}
+
+/// Opens each store, adds it to `stores`, and returns the roster as it was before.
+async fn open_stores(
+    opening: &RosterOpening<'_>,
+    roles: &[RoleSetting],
+    stores: &mut Vec<Arc<Store>>,
+) -> Result<Vec<RosterRecord>> {
     let known = opening
         .journal
         .roster()
         .await
         .map_err(crate::write::journal_error)?;
     let mut locations = BTreeMap::from([(opening.journal_location.clone(), "journal".to_owned())]);
-    let mut stores = Vec::new();
-    for setting in &roles {
+    for setting in roles {
         let factory = opening.registry.factory(setting.role, &setting.service)?;
         let location = factory
             .location(&setting.config, &opening.context)
@@ -76,7 +99,7 @@ pub(crate) async fn open_roster(
         let current = known
             .iter()
             .find(|record| record.role == setting.role && record.state != RosterState::Removed);
-        let record = provisional(&opening, current, setting, &location);
+        let record = provisional(opening, current, setting, &location);
         let guard = Arc::new(Guard::new(
             opening.context.runtime.clone(),
             opening.resilience.clone(),
@@ -91,12 +114,10 @@ pub(crate) async fn open_roster(
             journal: Arc::clone(&opening.journal),
             record,
         }));
-        open_store(&opening, &store, &known, current).await?;
-        stores.push(store);
+        stores.push(Arc::clone(&store));
+        open_store(opening, &store, &known, current).await?;
     }
-    stores.sort_by_key(|store| store.role);
-    let disabled = disable_others(&opening, &known, &stores).await?;
-    Ok(Roster { stores, disabled })
+    Ok(known)
 }
 
 /// Records of roles that the configuration no longer enables: they hold truncation until they are
@@ -126,37 +147,36 @@ async fn disable_others(
     Ok(disabled)
 }
 
-/// The record a store has before it was looked at.
+/// The record a store has before it was looked at. Where it lies does not tell stores apart: a
+/// data directory may be moved. Its stamp does, as soon as it can be read.
 fn provisional(
     opening: &RosterOpening<'_>,
     current: Option<&RosterRecord>,
     setting: &RoleSetting,
     location: &str,
 ) -> RosterRecord {
-    match current {
-        Some(record) if record.location == location && record.service == setting.service => {
-            RosterRecord {
-                enabled: true,
-                ..record.clone()
-            }
+    let fresh = || {
+        let used = opening.journal.mark() > Version::ZERO;
+        RosterRecord {
+            store_id: opening.context.runtime.new_store_id(),
+            role: setting.role,
+            service: String::new(),
+            location: String::new(),
+            state: if used {
+                lacking_state(setting.role)
+            } else {
+                RosterState::Active
+            },
+            enabled: true,
+            stamped: false,
+            progress: Version::ZERO,
         }
-        _ => {
-            let used = current.is_some() || opening.journal.mark() > Version::ZERO;
-            RosterRecord {
-                store_id: opening.context.runtime.new_store_id(),
-                role: setting.role,
-                service: setting.service.clone(),
-                location: location.to_owned(),
-                state: if used {
-                    lacking_state(setting.role)
-                } else {
-                    RosterState::Active
-                },
-                enabled: true,
-                stamped: false,
-                progress: Version::ZERO,
-            }
-        }
+    };
+    RosterRecord {
+        service: setting.service.clone(),
+        location: location.to_owned(),
+        enabled: true,
+        ..current.cloned().unwrap_or_else(fresh)
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::{cmp::Ordering, collections::HashMap, num::NonZeroU32, sync::Arc};
 
-use super::graph::GraphDetail;
+use super::reached::GraphDetail;
 use crate::model::{Fusion, LegName, Passage, Version};
 
 /// A document that a leg found.

@@ -62,7 +62,7 @@ enum Stage {
     /// To be appended.
     Ready {
         item: WriteItem,
-        draft: Option<Draft>,
+        draft: Option<Box<Draft>>,
         input_hash: [u8; 32],
     },
 }
@@ -246,7 +246,7 @@ impl WriteRoom {
         let drafts: Vec<&Draft> = stages
             .iter()
             .filter_map(|stage| match stage {
-                Stage::Ready { draft, .. } => draft.as_ref(),
+                Stage::Ready { draft, .. } => draft.as_deref(),
                 _ => None,
             })
             .collect();
@@ -275,7 +275,7 @@ impl WriteRoom {
                 continue;
             };
             match self.check_vectors(collection, draft) {
-                Ok(()) => drafts.push((index, draft)),
+                Ok(()) => drafts.push((index, &mut **draft)),
                 Err(error) => failed.push((index, error)),
             }
         }
@@ -491,7 +491,7 @@ impl WriteRoom {
 fn stage_of(mut item: WriteItem, input_hash: [u8; 32]) -> Stage {
     let change = std::mem::replace(&mut item.change, ItemChange::Delete);
     let draft = match change {
-        ItemChange::Upsert(document) => Some(Draft::new(*document)),
+        ItemChange::Upsert(document) => Some(Box::new(Draft::new(*document))),
         ItemChange::Delete => None,
     };
     Stage::Ready {

@@ -217,7 +217,10 @@ async fn collections_are_apart_and_a_dropped_one_is_gone() {
     store.drop_collection(drop).await.unwrap();
     let missing = store.search_vectors(request(&key())).await.unwrap_err();
     assert_eq!(missing.kind(), BackendErrorKind::CollectionMissing);
-    assert_eq!(store.collections().await.unwrap(), [second.clone()]);
+    assert_eq!(
+        store.collections().await.unwrap().as_slice(),
+        std::slice::from_ref(&second)
+    );
     assert_eq!(
         ids(&store.search_vectors(request(&second)).await.unwrap()),
         ["b"]
@@ -448,4 +451,41 @@ async fn reads_beside_writes_see_whole_sets() {
         search(&store, &[1.0, 0.0], 5).await[0].version,
         Version::from_u64(149)
     );
+}
+
+#[tokio::test]
+async fn a_filter_asked_again_sees_what_was_written_meanwhile() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = new_store(directory.path()).await;
+    let tenant = |id: &str, version, tenant: &str| {
+        upsert(
+            Document::new(id).metadata("tenant", tenant),
+            version,
+            &[vec![1.0]],
+        )
+    };
+    let find = async |tenant: &str| {
+        let filter = Arc::new(field("tenant").eq(tenant));
+        let request = VectorSearchRequest::new(key(), vec![1.0], 9).filter(Some(filter));
+        let hits = store.search_vectors(request).await.unwrap();
+        hits.iter()
+            .map(|hit| hit.id.to_string())
+            .collect::<Vec<_>>()
+    };
+    apply(&store, vec![tenant("a", 1, "x"), tenant("b", 2, "y")]).await;
+    for _ in 0..2 {
+        assert_eq!(find("x").await, ["a"]);
+        assert_eq!(find("y").await, ["b"]);
+    }
+    apply(&store, vec![tenant("a", 3, "y")]).await;
+    for _ in 0..2 {
+        assert!(find("x").await.is_empty());
+        assert_eq!(find("y").await, ["a", "b"]);
+    }
+    // More filters than are remembered.
+    for n in 0..40 {
+        assert!(find(&format!("t{n}")).await.is_empty());
+    }
+    apply(&store, vec![delete("a", 4)]).await;
+    assert_eq!(find("y").await, ["b"]);
 }

@@ -69,11 +69,10 @@ fn expected(
     hits
 }
 
-async fn run(
-    metric: Metric,
-    steps: Vec<Vec<Step>>,
-    queries: Vec<(Vec<i8>, Option<Filter>, Vec<u8>, usize)>,
-) {
+/// Vector, filter, ids to restrict to, limit.
+type Asked = (Vec<i8>, Option<Filter>, Vec<u8>, usize);
+
+async fn run(metric: Metric, steps: Vec<Vec<Step>>, queries: Vec<Asked>) {
     let directory = tempfile::tempdir().unwrap();
     let mut store = open(directory.path()).await;
     let options = CollectionOptions::new().embedding_space("model", 3, metric);

@@ -6,8 +6,8 @@ use super::{EVERY_ROLE, cases};
 use crate::{
     backend::Mutation,
     conformance::{
-        client::Expected,
         data::{self, record, sample, version},
+        expect::Expected,
         trial::{CaseResult, Trial},
     },
 };

@@ -9,8 +9,9 @@ use crate::{
         TextSearchRequest, VectorSearchRequest,
     },
     conformance::{
-        client::{Client, Expected, expect_kind},
+        client::{Client, expect_kind},
         data::{self, persist, sample, version},
+        expect::Expected,
         trial::{CaseResult, Trial},
     },
     model::{Collection, CollectionKey, CollectionOptions, EmbeddingSpace, Metric, Tokenizer},

@@ -7,8 +7,9 @@ use super::{
 use crate::{
     backend::{NeighbourhoodRequest, NodeKey},
     conformance::{
-        client::{Client, Expected},
+        client::Client,
         data::{self, record, version},
+        expect::Expected,
         trial::{CaseResult, Trial},
     },
     model::{CollectionKey, Document, Reference, TraversalDirection},

@@ -7,8 +7,9 @@ use crate::{
         Stamp, StampRequest,
     },
     conformance::{
-        client::{Client, Expected, expect_kind},
+        client::{Client, expect_kind},
         data::{self, persist, sample, stamp, version},
+        expect::Expected,
         trial::{CaseResult, Failure, Trial},
     },
     model::{JournalId, StoreId, Version},
@@ -59,7 +60,7 @@ async fn a_stamp_is_read_back(trial: Trial) -> CaseResult {
         Stamp {
             store_id: StoreId::from_u128(1),
             journal_id: JournalId::from_u128(2),
-            epoch: i64::MAX as u64,
+            epoch: (1 << 53) - 1,
             progress: Version::MAX,
         },
     ];

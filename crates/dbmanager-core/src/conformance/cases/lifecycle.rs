@@ -9,8 +9,9 @@ use crate::{
         DropCollectionRequest, ListRequest, Mutation, StampRequest,
     },
     conformance::{
-        client::{Client, Expected, expect_kind},
+        client::{Client, expect_kind},
         data::{self, MOST_ATTEMPTS, pause, persist, sample, stamp, version},
+        expect::Expected,
         trial::{CaseResult, Failure, Trial},
     },
 };
@@ -101,9 +102,11 @@ async fn unavailable<T: fmt::Debug, F: Future<Output = BackendResult<T>>>(
     what: &str,
     call: impl Fn() -> F,
 ) -> CaseResult {
-    for _ in 0..MOST_ATTEMPTS {
+    for attempt in 0..MOST_ATTEMPTS {
         match call().await {
-            Err(error) if error.kind() == BackendErrorKind::Timeout => pause(&client.runtime).await,
+            Err(error) if error.kind() == BackendErrorKind::Timeout => {
+                pause(&client.runtime, attempt).await
+            }
             answer => {
                 let what = format!("{what} after close");
                 return expect_kind(answer, BackendErrorKind::Unavailable, &what);

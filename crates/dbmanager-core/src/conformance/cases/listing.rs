@@ -6,8 +6,8 @@ use super::{EVERY_ROLE, cases};
 use crate::{
     backend::Head,
     conformance::{
-        client::Expected,
         data::{sample, version},
+        expect::Expected,
         trial::{CaseResult, Trial},
     },
     model::ContentHash,

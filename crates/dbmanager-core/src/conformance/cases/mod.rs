@@ -4,7 +4,10 @@ mod batches;
 mod collections;
 mod filtering;
 mod graph_edges;
+mod graph_paths;
+mod graph_random;
 mod graph_search;
+mod graph_titles;
 mod identity;
 mod lifecycle;
 mod listing;
@@ -50,6 +53,9 @@ pub(super) fn all() -> impl Iterator<Item = &'static Case> {
         vector_sets::CASES,
         graph_edges::CASES,
         graph_search::CASES,
+        graph_paths::CASES,
+        graph_random::CASES,
+        graph_titles::CASES,
         relational::CASES,
         text_search::CASES,
     ]

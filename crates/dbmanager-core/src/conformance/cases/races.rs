@@ -7,8 +7,9 @@ use crate::{
     TaskHandle,
     backend::{AnyBackend, Mutation},
     conformance::{
-        client::{Client, Expected},
+        client::Client,
         data::{pause, persist, sample, version},
+        expect::Expected,
         trial::{CaseResult, Failure, Trial},
     },
 };
@@ -152,7 +153,7 @@ async fn readers_see_whole_versions(trial: Trial) -> CaseResult {
             break;
         }
         if number == seen {
-            pause(&client.runtime).await;
+            pause(&client.runtime, 0).await;
         }
         seen = number;
     }

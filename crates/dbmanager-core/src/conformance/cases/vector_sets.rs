@@ -7,8 +7,9 @@ use crate::{
     TaskHandle,
     backend::{BackendErrorKind, Mutation, VectorHit, VectorSearchRequest},
     conformance::{
-        client::{Client, Expected},
+        client::Client,
         data::{record, version},
+        expect::Expected,
         trial::{CaseResult, Failure, Trial},
     },
     model::{Document, DocumentRecord, Passage},

@@ -4,8 +4,8 @@ use super::{EVERY_ROLE, cases};
 use crate::{
     backend::Mutation,
     conformance::{
-        client::Expected,
         data::{record, sample},
+        expect::Expected,
         trial::{CaseResult, Trial},
     },
     model::{Document, Version},

@@ -20,7 +20,7 @@ pub struct JournalOptions {
     /// The most operation records that are kept (one per write, for the retention time); at the
     /// limit new writes answer `Full`.
     pub max_operations: u64,
-    /// The most marks of parked entries; at the limit [`super::Journal::park`] answers `Full`.
+    /// The most marks of parked entries; at the limit parking answers `Full`.
     pub max_parked: u64,
     /// The most entries in one group, except that the requests of one call are never split.
     pub group_max_entries: usize,

@@ -72,6 +72,7 @@ impl Original {
             location: "here".to_owned(),
             state: RosterState::Active,
             enabled: true,
+            stamped: true,
             progress: Version::ZERO,
         };
         f.journal.put_store(store).await.unwrap();
@@ -273,7 +274,7 @@ async fn a_record_that_fails_its_checksum_is_named_by_table_and_key() {
 async fn a_record_under_another_key_is_refused() {
     let original = Original::new().await;
     let storage = MemoryStorage::from_bytes(original.closed.clone());
-    with_table(&storage, "headers", |table| {
+    with_table(&storage, "operations", |table| {
         let records: Vec<(Vec<u8>, Vec<u8>)> = redb::ReadableTable::iter(table)
             .unwrap()
             .map(|item| {
@@ -286,8 +287,11 @@ async fn a_record_under_another_key_is_refused() {
             .insert(first.0.as_slice(), second.1.as_slice())
             .unwrap();
     });
-    let result = open(&storage, &original.options, &original.clock).await;
-    assert_eq!(kind_of(result), JournalErrorKind::Damaged);
+    let error = open(&storage, &original.options, &original.clock)
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), &JournalErrorKind::Damaged);
+    assert!(error.message().contains("table operations"), "{error}");
 }
 
 #[tokio::test]

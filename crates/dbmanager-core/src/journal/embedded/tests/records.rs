@@ -22,6 +22,7 @@ fn store(number: u128, progress: u64) -> RosterRecord {
         location: "here".to_owned(),
         state: RosterState::Active,
         enabled: true,
+        stamped: true,
         progress: Version::from_u64(progress),
     }
 }
