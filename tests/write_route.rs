@@ -463,3 +463,30 @@ async fn a_closed_manager_refuses_writes() {
     assert_eq!(error.kind(), ErrorKind::Closed);
     assert_eq!(error.write_outcome(), Some(&WriteOutcome::Rejected));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_parked_can_be_given_up_but_never_by_the_authority() {
+    let rig = Rig::new();
+    let db = rig.open().await;
+    rig.switch(Role::Graph).set(Mode::Refuse);
+    let receipt = db.store_document("c", document("a")).await.unwrap();
+    eventually("parked", || {
+        db.health().stores.iter().any(|s| s.parked == 1)
+    })
+    .await;
+    let error = db
+        .give_up_parked(Role::Relational, receipt.version)
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    db.give_up_parked(Role::Graph, receipt.version)
+        .await
+        .unwrap();
+    eventually("the journal lets go", || db.health().journal.entries == 0).await;
+    let report = db.check_consistency().await.unwrap();
+    assert_eq!(
+        report.differences.len(),
+        1,
+        "it is still reported: {report:?}"
+    );
+}

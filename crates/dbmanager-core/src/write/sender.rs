@@ -4,16 +4,18 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
+use tracing::Instrument;
+
 use super::{
     WriteRoom,
-    backlog::{DocumentKey, Participation, Sending, Sent, parked_entry},
+    backlog::{DocumentKey, Participation, Sending, Sent},
 };
 use crate::{
     backend::{
         ApplyRequest, Backend, BackendError, BackendErrorKind, BackendResult,
         CreateCollectionRequest, DocumentState, DropCollectionRequest, IdsRequest, Mutation,
     },
-    journal::EntryKind,
+    journal::{EntryKind, ParkedEntry},
     model::{CollectionKey, Version},
     roster::Store,
 };
@@ -34,7 +36,12 @@ pub(crate) async fn run_sender(room: Arc<WriteRoom>, store: Arc<Store>) {
         failures: 0,
     };
     while !sender.room.is_closing() {
-        match sender.step().await {
+        let span = tracing::debug_span!(
+            "dbmanager.repair",
+            "db.system.name" = &*sender.store.service,
+            role = sender.store.role.as_str(),
+        );
+        match sender.step().instrument(span).await {
             Ok(Step::Progress) => sender.succeeded(),
             Ok(Step::Idle) => {
                 sender.room.backlog.work(sender.store.role).await;
@@ -284,7 +291,11 @@ impl Sender {
 
     async fn park(&self, version: Version, error: &BackendError) -> Sent {
         let text = error.to_string();
-        let entry = parked_entry(version, self.store.store_id(), &text);
+        let entry = ParkedEntry {
+            version,
+            store_id: self.store.store_id(),
+            error: text.clone(),
+        };
         match self.room.journal.park(entry).await {
             Ok(()) => {
                 tracing::error!(role = %self.store.role, service = %self.store.service, %error, "write parked");
