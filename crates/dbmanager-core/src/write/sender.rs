@@ -2,7 +2,7 @@
 //! batches through the resilience of the store, and records what became of it. First attempts and
 //! repair are the same road.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tracing::Instrument;
 
@@ -16,7 +16,7 @@ use crate::{
         CreateCollectionRequest, DocumentState, DropCollectionRequest, IdsRequest, Mutation,
     },
     journal::{EntryKind, ParkedEntry},
-    model::{CollectionKey, Version},
+    model::{CollectionKey, CollectionOptions, Version},
     roster::Store,
 };
 
@@ -32,7 +32,7 @@ pub(crate) async fn run_sender(room: Arc<WriteRoom>, store: Arc<Store>) {
     let mut sender = Sender {
         room,
         store,
-        ready: HashSet::new(),
+        ready: HashMap::new(),
         failures: 0,
     };
     while !sender.room.is_closing() {
@@ -59,8 +59,9 @@ enum Step {
 struct Sender {
     room: Arc<WriteRoom>,
     store: Arc<Store>,
-    /// Collections that were made ready in this store since it was last opened.
-    ready: HashSet<CollectionKey>,
+    /// Collections that were made ready in this store since it was last opened, as they were then:
+    /// one whose embedding space is decided later is made ready again.
+    ready: HashMap<CollectionKey, CollectionOptions>,
     failures: u32,
 }
 
@@ -149,12 +150,13 @@ impl Sender {
             // Dropped meanwhile: what it held is void.
             return Ok(());
         };
-        if self.ready.contains(collection) {
+        if self.ready.get(collection) == Some(&known.options) {
             return Ok(());
         }
+        let options = known.options.clone();
         let request = CreateCollectionRequest::new(known, self.room.journal.epoch());
         backend.create_collection(request).await?;
-        self.ready.insert(collection.clone());
+        self.ready.insert(collection.clone(), options);
         Ok(())
     }
 
