@@ -227,6 +227,15 @@ async fn a_version_edited_by_hand_is_found_and_mended() {
 }
 
 #[tokio::test]
+#[ignore = "a row above every version the journal issues takes no repair, and acknowledges every write"]
+async fn a_version_above_all_that_was_issued_is_found_and_mended() {
+    let sql = "UPDATE document SET version = version + (1 << 45) WHERE id = 'd1'";
+    for role in [Graph, Vector] {
+        found_and_mended(role, &[(sql, &[(role, "d1", OtherVersion)])]).await;
+    }
+}
+
+#[tokio::test]
 async fn a_deleted_row_is_found_and_mended() {
     let edits: [(&str, &[Finding<'_>]); 3] = [
         (
