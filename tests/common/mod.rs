@@ -6,6 +6,8 @@
     reason = "each test file uses its own part, as its own module, and may panic"
 )]
 
+pub mod embedded;
+
 use std::{
     sync::{
         Arc, Mutex,

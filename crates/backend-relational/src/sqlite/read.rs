@@ -36,6 +36,7 @@ fn record(row: &Row<'_>) -> JobResult<StoredRecord> {
     } else {
         let canonical: Option<Vec<u8>> = row.get(3)?;
         let vectors: Option<Vec<u8>> = row.get(4)?;
+        let damaged = || damaged(&id);
         let (canonical, vectors) = canonical.zip(vectors).ok_or_else(damaged)?;
         let vectors = VectorSet::from_bytes(&vectors).map_err(|_| damaged())?;
         let record = DocumentRecord::from_parts(&canonical, vectors).map_err(|_| damaged())?;

@@ -62,6 +62,6 @@ pub(super) fn facts(document: &Document) -> [Option<String>; 3] {
 }
 
 /// What a row that this adapter never writes is called.
-pub(super) fn damaged() -> JobError {
-    JobError::damaged("a stored document is damaged")
+pub(super) fn damaged(id: &str) -> JobError {
+    JobError::damaged(format!("the stored document {id:?} is damaged"))
 }

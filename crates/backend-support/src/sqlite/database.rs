@@ -121,8 +121,9 @@ impl Database {
     /// newest format. The file is locked against every other opening, in this process too.
     ///
     /// # Errors
-    /// `Unavailable`: the file is locked, or cannot be created, read or written. `Config`: it is
-    /// not of this kind, or of a newer format. `Damaged`: it is no SQLite file.
+    /// `Locked`: another opening holds the file. `Unavailable`: it cannot be created, read or
+    /// written. `Config`: it is not of this kind, or of a newer format. `Damaged`: it is no SQLite
+    /// file.
     pub async fn open(
         path: impl Into<PathBuf>,
         options: DatabaseOptions,

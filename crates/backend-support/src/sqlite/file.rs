@@ -35,7 +35,7 @@ pub(super) fn lock(path: &Path) -> BackendResult<(PathBuf, FileLock)> {
         Ok(()) => Ok((path, FileLock { _file: file })),
         Err(TryLockError::WouldBlock) => Err(BackendError::new(
             BackendErrorKind::Locked,
-            path.display().to_string(),
+            format!("another process holds the file {}", path.display()),
         )
         .not_applied()),
         Err(TryLockError::Error(error)) => {

@@ -234,6 +234,7 @@ impl StoreCheck<'_> {
                 progress(Progress::new(self.store.role, name, done));
             }
         }
+        self.journal_only(collection, &scratch).await?;
         let mut after: Option<Arc<str>> = None;
         loop {
             let rest = scratch.rest(after.clone(), PAGE).await?;
@@ -243,6 +244,43 @@ impl StoreCheck<'_> {
             after = Some(Arc::clone(&last.id));
             let ids = rest.into_iter().map(|print| print.id).collect();
             self.check_again(collection, ids).await?;
+        }
+    }
+
+    /// Compares the documents that the journal holds and the authority does not list: not yet, or
+    /// no longer.
+    async fn journal_only(&mut self, collection: &CollectionKey, scratch: &Scratch) -> Result<()> {
+        let mut after = Version::ZERO;
+        loop {
+            let page = self.room().journal.live_entries(after, PAGE).await;
+            let page = page.map_err(journal_error)?;
+            let Some(last) = page.last() else {
+                return Ok(());
+            };
+            after = last.version;
+            let ids: Vec<Arc<str>> = page
+                .into_iter()
+                .filter(|header| header.collection == *collection)
+                .filter(|header| {
+                    // An id with several entries is looked at once.
+                    let document = DocumentKey::new(collection.clone(), Arc::clone(&header.id));
+                    let newest = self.room().backlog.newest(&document);
+                    newest.is_some_and(|newest| newest.version == header.version)
+                })
+                .map(|header| header.id)
+                .collect();
+            if ids.is_empty() {
+                continue;
+            }
+            let listed = self.room().authority_heads(collection, &ids).await?;
+            let unlisted: Vec<_> = ids
+                .into_iter()
+                .zip(listed)
+                .filter_map(|(id, head)| head.is_none().then_some(id))
+                .collect();
+            // So that they are not looked at again with the rest.
+            scratch.take(unlisted.clone()).await?;
+            self.check_again(collection, unlisted).await?;
         }
     }
 

@@ -401,7 +401,7 @@ async fn what_was_applied_is_there_after_a_crash_and_a_close_ends_everything() {
     let error = open_with(directory.path(), json!({})).await.unwrap_err();
     assert_eq!(
         error.kind(),
-        BackendErrorKind::Unavailable,
+        BackendErrorKind::Locked,
         "one opening at a time"
     );
     drop(store);
