@@ -227,11 +227,24 @@ async fn a_version_edited_by_hand_is_found_and_mended() {
 }
 
 #[tokio::test]
-#[ignore = "a row above every version the journal issues takes no repair, and acknowledges every write"]
-async fn a_version_above_all_that_was_issued_is_found_and_mended() {
-    let sql = "UPDATE document SET version = version + (1 << 45) WHERE id = 'd1'";
+async fn a_version_above_all_that_was_issued_is_found_and_only_a_rebuild_removes_it() {
     for role in [Graph, Vector] {
-        found_and_mended(role, &[(sql, &[(role, "d1", OtherVersion)])]).await;
+        let home = filled().await;
+        edit(
+            &home,
+            role,
+            "UPDATE document SET version = version + (1 << 45) WHERE id = 'd1'",
+        );
+        let db = home.open().await;
+        let report = db.check_consistency().repair().await.unwrap();
+        let [difference] = &report.differences[..] else {
+            panic!("{report:?}")
+        };
+        assert_eq!((&*difference.id, difference.kind), ("d1", OtherVersion));
+        assert!(!difference.repaired, "{report:?}");
+        db.rebuild(role).await.unwrap();
+        assert!(db.check_consistency().await.unwrap().is_consistent());
+        close(db).await;
     }
 }
 

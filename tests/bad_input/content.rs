@@ -229,10 +229,19 @@ async fn metadata_of_100_levels_is_stored_and_of_200_is_rejected() {
 #[tokio::test]
 async fn metadata_of_a_hundred_thousand_levels_exhausts_no_stack() {
     let world = World::new().await;
-    let document = Document::new("a").metadata("k", nested(100_000));
-    let error = rejected(world.db.store_document("c", document)).await;
+    let deep = || Document::new("a").metadata("k", nested(100_000));
+    let error = rejected(world.db.store_document("c", deep())).await;
     assert!(error.message().contains("nested too deeply"), "{error}");
+    // Before anything that recurses: a key comes with a hash of the whole input.
+    let reference = Reference::new("b").property("k", nested(100_000));
+    let document = Document::new("a").references([reference]);
+    let write = world.db.store_document("c", document).idempotency_key("k");
+    let error = rejected(write).await;
+    assert!(error.message().contains("nested too deeply"), "{error}");
+    let db = world.db.clone();
     world.end_with(0).await;
+    let error = db.store_document("c", deep()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Closed);
 }
 
 #[tokio::test]

@@ -113,7 +113,13 @@ impl Runtime {
 
     /// A new operation id.
     pub fn new_operation_id(&self) -> OperationId {
-        OperationId::new_v7(self.unix_milliseconds(), self.random_10())
+        self.new_operation_id_from(0)
+    }
+
+    /// A new operation id whose time is now, or `earliest` (milliseconds since the Unix epoch) if
+    /// the clock has gone back behind it.
+    pub(crate) fn new_operation_id_from(&self, earliest: u64) -> OperationId {
+        OperationId::new_v7(self.unix_milliseconds().max(earliest), self.random_10())
     }
 
     /// A new store id.

@@ -23,6 +23,8 @@ use crate::{
 
 /// Documents compared at once.
 const PAGE: usize = 500;
+/// How often a document that is being written is looked at again.
+const LOOKS: usize = 5;
 /// Differences listed by default.
 const LISTED: usize = 10_000;
 
@@ -67,7 +69,10 @@ impl CheckConsistency {
     }
 
     /// Writes every document that differs again, from the authority or the journal, as a new
-    /// version of the same content. What neither knows is reported and not touched.
+    /// version of the same content. What neither knows is reported and not touched; nor is a
+    /// version above all that the journal has issued, which only [`Rebuild`] removes.
+    ///
+    /// [`Rebuild`]: crate::Rebuild
     pub fn repair(mut self) -> Self {
         self.repair = true;
         self
@@ -345,37 +350,69 @@ impl StoreCheck<'_> {
     }
 
     /// Looks at each suspect again by id: a write may have come between the two readings.
-    async fn check_again(&mut self, collection: &CollectionKey, ids: Vec<Arc<str>>) -> Result<()> {
-        if ids.is_empty() {
-            return Ok(());
+    async fn check_again(
+        &mut self,
+        collection: &CollectionKey,
+        mut ids: Vec<Arc<str>>,
+    ) -> Result<()> {
+        for _ in 0..LOOKS {
+            if ids.is_empty() {
+                return Ok(());
+            }
+            let truths = self.truths(collection, &ids).await?;
+            let held = self.held(collection, &ids).await?;
+            let after = self.truths(collection, &ids).await?;
+            let mut moved = Vec::new();
+            for (((id, truth), held), after) in ids.into_iter().zip(truths).zip(held).zip(after) {
+                let version = |truth: &Option<Truth>| truth.as_ref().map(|truth| truth.version);
+                if version(&truth) == version(&after) {
+                    self.judge(collection, id, truth, held).await?;
+                } else {
+                    moved.push(id);
+                }
+            }
+            ids = moved;
         }
-        let truths = self.truths(collection, &ids).await?;
-        let request = IdsRequest::new(collection.clone(), ids.clone());
-        let held = match self.backend().await?.fingerprints_of(request).await {
+        // Written faster than they can be looked at.
+        self.summary.pending += ids.len() as u64;
+        Ok(())
+    }
+
+    async fn held(
+        &self,
+        collection: &CollectionKey,
+        ids: &[Arc<str>],
+    ) -> Result<Vec<Option<Fingerprint>>> {
+        let request = IdsRequest::new(collection.clone(), ids);
+        match self.backend().await?.fingerprints_of(request).await {
             Err(error) if error.kind() == BackendErrorKind::CollectionMissing => {
-                vec![None; ids.len()]
+                Ok(vec![None; ids.len()])
             }
-            answer => self.answer(answer)?,
-        };
-        for ((id, truth), held) in ids.into_iter().zip(truths).zip(held) {
-            let Some(kind) = self.difference(collection, &id, truth.as_ref(), held.as_ref()) else {
-                continue;
-            };
-            let mut difference = Difference::new(
-                self.store.role,
-                Arc::clone(&collection.name),
-                Arc::clone(&id),
-                kind,
-            )
-            .versions(
-                truth.as_ref().map(|t| t.version),
-                held.map(|h| h.head.version),
-            );
-            if let (true, Some(truth)) = (self.options.repair, truth) {
-                difference.repaired = self.write_again(collection, &id, truth).await?;
-            }
-            self.report(difference);
+            answer => self.answer(answer),
         }
+    }
+
+    async fn judge(
+        &mut self,
+        collection: &CollectionKey,
+        id: Arc<str>,
+        truth: Option<Truth>,
+        held: Option<Fingerprint>,
+    ) -> Result<()> {
+        let Some(kind) = self.difference(collection, &id, truth.as_ref(), held.as_ref()) else {
+            return Ok(());
+        };
+        let expected = truth.as_ref().map(|truth| truth.version);
+        let found = held.map(|held| held.head.version);
+        let name = Arc::clone(&collection.name);
+        let mut difference =
+            Difference::new(self.store.role, name, Arc::clone(&id), kind).versions(expected, found);
+        // The store would keep a version above all that were issued whatever is written.
+        let mendable = found.is_none_or(|found| found <= self.room().journal.mark());
+        if let (true, true, Some(truth)) = (self.options.repair, mendable, truth) {
+            difference.repaired = self.write_again(collection, &id, truth).await?;
+        }
+        self.report(difference);
         Ok(())
     }
 
@@ -487,7 +524,7 @@ impl StoreCheck<'_> {
         }
         let deleted = truth.state == DocumentState::Deleted;
         let request = AppendRequest {
-            operation_id: room.runtime.new_operation_id(),
+            operation_id: room.new_operation_id(),
             idempotency_key: None,
             collection: document.collection.clone(),
             id: Arc::clone(&document.id),

@@ -137,7 +137,7 @@ pub struct DropCollection {
 
 fn item(room: &WriteRoom, id: Arc<str>, change: ItemChange) -> WriteItem {
     WriteItem {
-        operation_id: room.runtime.new_operation_id(),
+        operation_id: room.new_operation_id(),
         idempotency_key: None,
         id,
         change,
@@ -315,7 +315,7 @@ into_future!(DeleteDocuments, Result<Vec<Result<Receipt>>>, |w| {
     submit_batch(w.room, w.collection, w.items, w.options)
 });
 into_future!(DropCollection, Result<Receipt>, |w| {
-    let operation_id = w.room.runtime.new_operation_id();
+    let operation_id = w.room.new_operation_id();
     let work = Arc::clone(&w.room).drop_collection(w.name, w.options, operation_id);
     submit(w.room, operation_id, work)
 });

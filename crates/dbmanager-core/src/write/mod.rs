@@ -28,7 +28,7 @@ use crate::{
     backend::{BackendError, DocumentState, Limits},
     embed::Embedder,
     journal::{Journal, JournalError, JournalErrorKind, JournalResult, RosterRecord, RosterState},
-    model::{Collection, CollectionKey, Level, Role, Version},
+    model::{Collection, CollectionKey, Level, OperationId, Role, Version},
     roster::{Store, StoreStatus},
 };
 
@@ -236,6 +236,14 @@ impl WriteRoom {
             .flatten()
             .map(|e| (e.header.version, e.state))
             .collect())
+    }
+
+    /// A new operation id, above every time that the journal has seen: records of operations are
+    /// forgotten by the time in their ids, and a clock that was set right after having been ahead
+    /// must not make new ids look forgotten.
+    pub(crate) fn new_operation_id(&self) -> OperationId {
+        self.runtime
+            .new_operation_id_from(self.journal.mark().milliseconds() + 1)
     }
 
     /// The limits that every store known so far keeps.

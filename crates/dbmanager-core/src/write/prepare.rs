@@ -84,7 +84,7 @@ pub(crate) fn validate_document(document: &Document, limits: &Limits) -> Result<
             no_nul(what, text)?;
         }
     }
-    validate_metadata("metadata", &document.metadata, limits)?;
+    validate_metadata("metadata", &document.metadata)?;
     at_most(
         "references",
         document.references.len(),
@@ -123,7 +123,7 @@ fn validate_reference(reference: &Reference, limits: &Limits) -> Result<()> {
     if let Some(collection) = &reference.collection {
         validate_collection_name(collection, limits)?;
     }
-    validate_metadata("reference's properties", &reference.properties, limits)
+    validate_metadata("reference's properties", &reference.properties)
 }
 
 /// # Errors
@@ -139,36 +139,72 @@ pub(crate) fn validate_vector(values: &[f32], limits: &Limits) -> Result<()> {
     }
 }
 
-/// Walks without recursion, so that hostile nesting cannot exhaust the stack.
-fn validate_metadata(what: &str, metadata: &Metadata, limits: &Limits) -> Result<()> {
-    let mut open: Vec<(usize, &Value)> = Vec::new();
-    for (key, value) in metadata {
-        no_nul(what, key)?;
-        open.push((1, value));
-    }
-    while let Some((depth, value)) = open.pop() {
-        if depth > limits.max_metadata_depth {
+/// Checks that no JSON of the document is nested beyond the limit. Everything else that walks it
+/// recurses (hashing, writing it as JSON), so this comes first.
+///
+/// # Errors
+/// `InvalidInput`, naming the limit.
+pub(crate) fn validate_depth(document: &Document, limits: &Limits) -> Result<()> {
+    let deep = |what: &str, metadata: &Metadata| {
+        let too_deep = walk(metadata, |depth, _, _| depth > limits.max_metadata_depth);
+        if too_deep {
             return Err(invalid(format!("the {what} is nested too deeply"))
                 .with("limit", limits.max_metadata_depth));
         }
-        match value {
-            Value::String(text) => no_nul(what, text)?,
-            Value::Array(items) => open.extend(items.iter().map(|item| (depth + 1, item))),
-            Value::Object(fields) => {
-                for (key, value) in fields {
-                    no_nul(what, key)?;
-                    open.push((depth + 1, value));
-                }
-            }
-            Value::Null | Value::Bool(_) | Value::Number(_) => {}
-        }
+        Ok(())
+    };
+    deep("metadata", &document.metadata)?;
+    document
+        .references
+        .iter()
+        .try_for_each(|reference| deep("reference's properties", &reference.properties))
+}
+
+fn validate_metadata(what: &str, metadata: &Metadata) -> Result<()> {
+    let holds_nul = |text: &str| text.contains('\0');
+    let found = walk(metadata, |_, key, value| {
+        key.is_some_and(holds_nul) || value.as_str().is_some_and(holds_nul)
+    });
+    if found {
+        return Err(invalid(format!("the {what} contains NUL")));
     }
     Ok(())
 }
 
-/// Drops a deep value without recursion: the caller's own JSON may be nested beyond the limit.
-pub(crate) fn drop_deep(metadata: Metadata) {
-    let mut open: Vec<Value> = metadata.into_iter().map(|(_, value)| value).collect();
+/// Whether `test` holds for some value, with its depth from 1 and its key. Walks without recursion,
+/// so that hostile nesting cannot exhaust the stack.
+fn walk(metadata: &Metadata, test: impl Fn(usize, Option<&str>, &Value) -> bool) -> bool {
+    let mut open: Vec<(usize, Option<&str>, &Value)> = Vec::new();
+    open.extend(
+        metadata
+            .iter()
+            .map(|(key, value)| (1, Some(key.as_str()), value)),
+    );
+    while let Some((depth, key, value)) = open.pop() {
+        if test(depth, key, value) {
+            return true;
+        }
+        match value {
+            Value::Array(items) => open.extend(items.iter().map(|item| (depth + 1, None, item))),
+            Value::Object(fields) => {
+                open.extend(fields.iter().map(|(k, v)| (depth + 1, Some(k.as_str()), v)));
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+    false
+}
+
+/// Drops a document without recursion: the caller's JSON may be nested beyond the limit.
+pub(crate) fn discard(document: Document) {
+    let properties = document
+        .references
+        .into_iter()
+        .map(|reference| reference.properties);
+    let mut open: Vec<Value> = properties
+        .chain([document.metadata])
+        .flat_map(|metadata| metadata.into_iter().map(|(_, value)| value))
+        .collect();
     while let Some(value) = open.pop() {
         match value {
             Value::Array(items) => open.extend(items),

@@ -9,6 +9,7 @@ use super::{
     WriteRoom,
     backlog::DocumentKey,
     decide::{Answer, Demand, decide},
+    prepare::discard,
     stage::{Stage, append_error},
 };
 use crate::{
@@ -36,6 +37,15 @@ pub(crate) struct WriteItem {
     pub(crate) id: Arc<str>,
     pub(crate) change: ItemChange,
     pub(crate) precondition: Option<Precondition>,
+}
+
+impl WriteItem {
+    /// Drops the item without recursion: its depth may not have been checked yet.
+    pub(super) fn discard(self) {
+        if let ItemChange::Upsert(document) = self.change {
+            discard(*document);
+        }
+    }
 }
 
 /// What the caller asked for, for all items of a call.
@@ -94,7 +104,10 @@ impl WriteRoom {
         items: Vec<WriteItem>,
         options: WriteOptions,
     ) -> Result<Vec<Result<Receipt>>> {
-        self.check_open().map_err(rejected)?;
+        if let Err(error) = self.check_open() {
+            items.into_iter().for_each(WriteItem::discard);
+            return Err(rejected(error));
+        }
         let deadline = self.runtime.monotonic() + options.timeout;
         let mut stages = self.stage(&collection, items).await;
         let appended = self.append_stages(&collection, &mut stages).await?;

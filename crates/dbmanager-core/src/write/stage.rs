@@ -9,7 +9,7 @@ use super::{
     WriteRoom,
     backlog::DocumentKey,
     journal_error,
-    prepare::{Draft, drop_deep, repeated_ids, validate_document, validate_id},
+    prepare::{Draft, repeated_ids, validate_depth, validate_document, validate_id},
     route::{ItemChange, WriteItem, rejected},
 };
 use crate::{
@@ -43,6 +43,13 @@ impl WriteRoom {
         let limits = self.limits();
         let mut stages = Vec::with_capacity(items.len());
         for (index, item) in items.into_iter().enumerate() {
+            if let ItemChange::Upsert(document) = &item.change
+                && let Err(error) = validate_depth(document, &limits)
+            {
+                item.discard();
+                stages.push(Stage::Answered(Err(rejected(error))));
+                continue;
+            }
             let input_hash = input_hash(&item);
             if let Some(key) = &item.idempotency_key {
                 match self.known_key(collection, key, input_hash).await {
@@ -69,12 +76,7 @@ impl WriteRoom {
                 }
             };
             stages.push(match valid {
-                Err(error) => {
-                    if let ItemChange::Upsert(document) = item.change {
-                        drop_deep(document.metadata);
-                    }
-                    Stage::Answered(Err(rejected(error)))
-                }
+                Err(error) => Stage::Answered(Err(rejected(error))),
                 Ok(()) => stage_of(item, input_hash),
             });
         }
@@ -344,7 +346,7 @@ fn input_hash(item: &WriteItem) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update((item.id.len() as u64).to_le_bytes());
     hash.update(item.id.as_bytes());
-    // A document that cannot be written as JSON (nested too deeply) is rejected by validation.
+    // Never fails for a document of a bounded depth, which was checked before.
     let content = match &item.change {
         ItemChange::Upsert(document) => serde_json::to_vec(document).unwrap_or_default(),
         ItemChange::Delete => b"delete".to_vec(),
