@@ -20,7 +20,7 @@ use dbmanager_core::{
     DatabaseManager, ErrorKind, ManagerBuilder,
     backend::ServiceConfig,
     config::Config,
-    journal::{JournalSource, MemoryStorage},
+    journal::{JournalSource, MemoryStorage, RosterState},
     model::{Document, Role, Version},
 };
 
@@ -188,7 +188,12 @@ async fn lost(machine: &Machine, acknowledged: &BTreeMap<String, Version>) -> Ve
             return vec![error.to_string()];
         }
     };
-    wait(|| caught_up(&db)).await;
+    // A store that lacks what the journal let go of never catches up by itself.
+    let given_up = || {
+        let lacks = [RosterState::NeedsRebuild, RosterState::NeedsRestore];
+        db.health().stores.iter().any(|s| lacks.contains(&s.state))
+    };
+    wait(|| caught_up(&db) || given_up()).await;
     let mut lost = Vec::new();
     for (id, version) in acknowledged {
         match db.get_document("c", id).await {

@@ -1,4 +1,5 @@
 //! The promises of a write over the whole facade, with stores that fail.
+#![allow(clippy::unwrap_used, reason = "a test may panic in its helpers")]
 
 mod common;
 
@@ -460,5 +461,72 @@ async fn a_closed_manager_refuses_writes() {
     db.close(Duration::from_secs(10)).await.unwrap();
     let error = db.store_document("c", document("b")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Closed);
+    assert_eq!(error.write_outcome(), Some(&WriteOutcome::Rejected));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_parked_can_be_given_up_but_never_by_the_authority() {
+    let rig = Rig::new();
+    let db = rig.open().await;
+    rig.switch(Role::Graph).set(Mode::Refuse);
+    let receipt = db.store_document("c", document("a")).await.unwrap();
+    eventually("parked", || {
+        db.health().stores.iter().any(|s| s.parked == 1)
+    })
+    .await;
+    let error = db
+        .give_up_parked(Role::Relational, receipt.version)
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    db.give_up_parked(Role::Graph, receipt.version)
+        .await
+        .unwrap();
+    eventually("the journal lets go", || db.health().journal.entries == 0).await;
+    let report = db.check_consistency().await.unwrap();
+    assert_eq!(
+        report.differences.len(),
+        1,
+        "it is still reported: {report:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_vectors_decide_the_space_of_a_collection_that_has_none() {
+    let rig = Rig::new();
+    let config = rig.config().embedding("none", Default::default());
+    let db = rig.builder_with(config).open().await.unwrap();
+    db.store_document("c", document("a"))
+        .level(Level::All)
+        .await
+        .unwrap();
+    assert_eq!(db.collections()[0].options.embedding_space, None);
+    let with_vector = document("b").vector([1.0, 0.0]);
+    db.store_document("c", with_vector)
+        .level(Level::All)
+        .await
+        .unwrap();
+    let space = db.collections()[0].options.embedding_space.clone().unwrap();
+    assert_eq!((space.model.as_str(), space.dimension), ("caller", 2));
+    let query = dbmanager_core::model::Query::semantic_vector([1.0, 0.0]);
+    let found = db.search_documents("c", query).await.unwrap();
+    assert_eq!(found.hits.iter().map(|h| &*h.id).collect::<Vec<_>>(), ["b"]);
+    let error = db
+        .store_document("c", document("d").vector([1.0]))
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(error.to_string().contains("wrong dimension"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_model_is_refused_even_at_the_same_dimension() {
+    use dbmanager_core::model::{CollectionOptions, Metric};
+    let rig = Rig::new();
+    let db = rig.open().await;
+    let other = CollectionOptions::new().embedding_space("another", 384, Metric::Cosine);
+    db.create_collection("c", other).await.unwrap();
+    let error = db.store_document("c", document("a")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::EmbeddingSpaceMismatch);
     assert_eq!(error.write_outcome(), Some(&WriteOutcome::Rejected));
 }

@@ -70,13 +70,16 @@ async fn a_file_is_locked_until_it_is_closed_and_the_last_job_has_ended() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("deep").join("er").join("a.db");
     let database = open_as(&path, &FIRST).await.unwrap();
-    let locked = "locked by another process";
-    assert_unavailable(&open_as(&path, &FIRST).await.unwrap_err(), locked);
+    let assert_locked = |error: BackendError| {
+        assert_eq!(error.kind(), BackendErrorKind::Locked, "{error}");
+        assert_eq!(error.effect(), Effect::NotApplied);
+    };
+    assert_locked(open_as(&path, &FIRST).await.unwrap_err());
     #[cfg(unix)]
     {
         let link = directory.path().join("link.db");
         std::os::unix::fs::symlink(&path, &link).unwrap();
-        assert_unavailable(&open_as(&link, &FIRST).await.unwrap_err(), locked);
+        assert_locked(open_as(&link, &FIRST).await.unwrap_err());
     }
 
     // A job whose caller has gone, and whose database is gone too.
@@ -103,14 +106,14 @@ async fn a_file_is_locked_until_it_is_closed_and_the_last_job_has_ended() {
     job.abort();
     assert!(job.await.unwrap_err().is_cancelled());
     drop(database);
-    assert_unavailable(&open_as(&path, &FIRST).await.unwrap_err(), locked);
+    assert_locked(open_as(&path, &FIRST).await.unwrap_err());
     go_on.send(()).unwrap();
     has_ended.await.unwrap();
     let database = loop {
         match open_as(&path, &FIRST).await {
             Ok(database) => break database,
             // The commit and the closing come after the job's last word.
-            Err(error) => assert_unavailable(&error, locked),
+            Err(error) => assert_locked(error),
         }
     };
     assert_eq!(names(&database).await, ["kept"]);

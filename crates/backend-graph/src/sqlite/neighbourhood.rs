@@ -1,6 +1,6 @@
 //! The documents around some seeds: breadth first, a whole level at a time.
 
-use std::collections::HashMap;
+use std::{cmp::Reverse, collections::HashMap, sync::Arc};
 
 use dbmanager_backend_support::sqlite::JobResult;
 use dbmanager_core::backend::{Neighbour, NeighbourhoodRequest};
@@ -13,7 +13,7 @@ struct Reached {
     distance: usize,
     /// Indices into the request's seeds, ascending.
     seeds: Vec<usize>,
-    via: (String, bool),
+    via: (Arc<str>, bool),
 }
 
 /// Levels are taken whole, because the order within a level is known only at its end; the search
@@ -38,7 +38,7 @@ pub(super) fn neighbourhood(
             Reached {
                 distance: 0,
                 seeds: Vec::new(),
-                via: Default::default(),
+                via: (Arc::from(""), true),
             }
         });
         entry.seeds.push(index);
@@ -46,30 +46,33 @@ pub(super) fn neighbourhood(
     let mut found = Vec::new();
     for distance in 1..=request.depth {
         let next = expand(&view, request, &mut reached, &frontier, distance)?;
+        // What is beyond the limit is ordered but not built.
         let mut level: Vec<_> = next
             .iter()
-            .filter_map(|node| {
-                let at = reached.get(node)?;
-                Some(Neighbour::new(
-                    view.key(*node)?,
-                    view.version(*node)?,
-                    distance,
-                    at.seeds.clone(),
-                    at.via.clone(),
-                ))
-            })
+            .filter_map(|node| Some((reached.get(node)?, view.key(*node)?, *node)))
             .collect();
-        level.sort_by(|a, b| {
-            let by_seeds = b.seeds.len().cmp(&a.seeds.len());
-            by_seeds.then_with(|| a.node.cmp(&b.node))
+        level.sort_unstable_by(|(a, a_key, _), (b, b_key, _)| {
+            let by_seeds = Reverse(a.seeds.len()).cmp(&Reverse(b.seeds.len()));
+            by_seeds.then_with(|| a_key.cmp(b_key))
         });
-        found.extend(level);
+        level.truncate(request.limit - found.len());
+        found.extend(level.into_iter().filter_map(|(at, key, node)| {
+            let (kind, forward) = &at.via;
+            let via = (kind.to_string(), *forward);
+            let version = view.version(node)?;
+            Some(Neighbour::new(
+                key,
+                version,
+                distance,
+                at.seeds.clone(),
+                via,
+            ))
+        }));
         if next.is_empty() || found.len() >= request.limit {
             break;
         }
         frontier = next;
     }
-    found.truncate(request.limit);
     Ok(found)
 }
 
@@ -88,13 +91,12 @@ fn expand(
             .map(|from| from.seeds.clone())
             .unwrap_or_default();
         for step in view.steps(*node, request.direction)? {
-            let via = (step.kind, step.forward);
             let at = reached.entry(step.to).or_insert_with(|| {
                 next.push(step.to);
                 Reached {
                     distance,
                     seeds: Vec::new(),
-                    via: (via.0.to_string(), via.1),
+                    via: (step.kind, step.forward),
                 }
             });
             if at.distance == distance {

@@ -3,7 +3,7 @@
 
 use std::{
     cell::RefCell,
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, hash_map::Entry},
     sync::Arc,
 };
 
@@ -12,7 +12,7 @@ use dbmanager_core::{
     backend::NodeKey,
     model::{CollectionKey, TraversalDirection, Version},
 };
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension, Rows};
 
 /// A live document: its integer key stands for it.
 pub(super) type Node = i64;
@@ -36,7 +36,6 @@ struct Known {
 pub(super) struct View<'a> {
     connection: &'a Connection,
     by_key: HashMap<i64, CollectionKey>,
-    by_name: HashMap<Arc<str>, i64>,
     kinds: HashSet<&'a str>,
     known: RefCell<HashMap<Node, Known>>,
     words: RefCell<HashSet<Arc<str>>>,
@@ -51,17 +50,14 @@ impl<'a> View<'a> {
         kinds: &'a [String],
     ) -> JobResult<Self> {
         let mut by_key = HashMap::new();
-        let mut by_name = HashMap::new();
         for key in live {
             if let Some(found) = collections::find(connection, key)? {
                 by_key.insert(found.key, key.clone());
-                by_name.insert(Arc::clone(&key.name), found.key);
             }
         }
         Ok(Self {
             connection,
             by_key,
-            by_name,
             kinds: kinds.iter().map(String::as_str).collect(),
             known: RefCell::default(),
             words: RefCell::default(),
@@ -70,11 +66,10 @@ impl<'a> View<'a> {
 
     /// The live document with this key, if there is one to see.
     pub(super) fn find(&self, node: &NodeKey) -> JobResult<Option<Node>> {
-        match self.by_name.get(&node.collection.name) {
-            Some(collection) if self.by_key.get(collection) == Some(&node.collection) => {
-                self.live(*collection, &node.id)
-            }
-            _ => Ok(None),
+        let live = self.by_key.iter().find(|(_, key)| **key == node.collection);
+        match live {
+            Some((collection, _)) => self.live(*collection, &node.id),
+            None => Ok(None),
         }
     }
 
@@ -103,29 +98,18 @@ impl<'a> View<'a> {
         Ok(steps)
     }
 
+    // One statement per node, not per edge: with many short look-ups the calls would cost more than
+    // the look-ups. The joins are `CROSS` so that SQLite keeps their order.
     fn outgoing(&self, node: Node, steps: &mut Vec<Step>) -> JobResult<()> {
         let mut statement = self.connection.prepare_cached(
-            "SELECT target_collection, target_id, kind FROM edge WHERE source = ?1",
+            "SELECT edge.kind, document.key, document.collection, document.version, document.id
+             FROM edge
+             CROSS JOIN collection ON collection.name = edge.target_collection
+             CROSS JOIN document ON document.collection = collection.key
+                 AND document.id = edge.target_id
+             WHERE edge.source = ?1 AND NOT document.deleted",
         )?;
-        let mut rows = statement.query([node])?;
-        while let Some(row) = rows.next()? {
-            let Some(kind) = self.kind(row.get_ref(2)?.as_str().map_err(unreadable)?) else {
-                continue;
-            };
-            let name = row.get_ref(0)?.as_str().map_err(unreadable)?;
-            let Some(collection) = self.by_name.get(name) else {
-                continue;
-            };
-            let id = row.get_ref(1)?.as_str().map_err(unreadable)?;
-            if let Some(to) = self.live(*collection, id)? {
-                steps.push(Step {
-                    to,
-                    kind,
-                    forward: true,
-                });
-            }
-        }
-        Ok(())
+        self.collect(statement.query([node])?, true, steps)
     }
 
     fn incoming(&self, node: Node, steps: &mut Vec<Step>) -> JobResult<()> {
@@ -133,21 +117,36 @@ impl<'a> View<'a> {
             return Ok(());
         };
         let mut statement = self.connection.prepare_cached(
-            "SELECT source, kind FROM edge WHERE target_collection = ?1 AND target_id = ?2",
+            "SELECT edge.kind, document.key, document.collection, document.version, document.id
+             FROM edge INDEXED BY edge_by_target
+             CROSS JOIN document ON document.key = edge.source
+             WHERE edge.target_collection = ?1 AND edge.target_id = ?2 AND NOT document.deleted",
         )?;
-        let mut rows = statement.query((&*key.collection.name, &*key.id))?;
+        let rows = statement.query((&*key.collection.name, &*key.id))?;
+        self.collect(rows, false, steps)
+    }
+
+    fn collect(&self, mut rows: Rows<'_>, forward: bool, steps: &mut Vec<Step>) -> JobResult<()> {
+        let mut known = self.known.borrow_mut();
         while let Some(row) = rows.next()? {
-            let Some(kind) = self.kind(row.get_ref(1)?.as_str().map_err(unreadable)?) else {
+            let kind = row.get_ref(0)?.as_str().map_err(unreadable)?;
+            let Some(kind) = self.kind(kind) else {
                 continue;
             };
-            let source = row.get(0)?;
-            if self.is_live(source)? {
-                steps.push(Step {
-                    to: source,
-                    kind,
-                    forward: false,
-                });
+            let to = row.get(1)?;
+            if let Entry::Vacant(vacant) = known.entry(to) {
+                let found = Known {
+                    collection: row.get(2)?,
+                    version: Version::from_i64(row.get(3)?),
+                    id: row.get(4)?,
+                };
+                // Another generation of the name, or a collection that is not live.
+                if !self.by_key.contains_key(&found.collection) {
+                    continue;
+                }
+                vacant.insert(found);
             }
+            steps.push(Step { to, kind, forward });
         }
         Ok(())
     }
@@ -188,30 +187,6 @@ impl<'a> View<'a> {
                 });
             node
         }))
-    }
-
-    fn is_live(&self, node: Node) -> JobResult<bool> {
-        if self.known.borrow().contains_key(&node) {
-            return Ok(true);
-        }
-        let found = self
-            .connection
-            .prepare_cached(
-                "SELECT collection, id, version FROM document WHERE key = ?1 AND NOT deleted",
-            )?
-            .query_row([node], |row| {
-                Ok(Known {
-                    collection: row.get(0)?,
-                    id: row.get(1)?,
-                    version: Version::from_i64(row.get(2)?),
-                })
-            })
-            .optional()?;
-        let Some(found) = found.filter(|found| self.by_key.contains_key(&found.collection)) else {
-            return Ok(false);
-        };
-        self.known.borrow_mut().insert(node, found);
-        Ok(true)
     }
 }
 

@@ -34,8 +34,8 @@ pub(super) fn lock(path: &Path) -> BackendResult<(PathBuf, FileLock)> {
     match file.try_lock() {
         Ok(()) => Ok((path, FileLock { _file: file })),
         Err(TryLockError::WouldBlock) => Err(BackendError::new(
-            BackendErrorKind::Unavailable,
-            format!("locked by another process: {}", path.display()),
+            BackendErrorKind::Locked,
+            path.display().to_string(),
         )
         .not_applied()),
         Err(TryLockError::Error(error)) => {

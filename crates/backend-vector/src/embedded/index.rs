@@ -301,6 +301,11 @@ pub(super) fn search(
             selector.scan(tail..matrix.rows(), keys);
             return Some(selector.finish());
         }
+        // Fewer than the filter's share: it keeps out what is near, and what is left lies where
+        // the index' answers thin out.
+        if keys.is_some() {
+            return None;
+        }
         wanted *= 4;
     }
     None
@@ -314,7 +319,7 @@ fn expected_candidates(matrix: &Matrix, held: usize, limit: usize, keys: Option<
         .map_or(documents, KeySet::len)
         .clamp(1, documents.max(1));
     let per_document = held as f64 / allowed as f64;
-    (limit as f64 * per_document.max(1.0) * 1.2) as usize + 8
+    (limit as f64 * per_document.max(1.0) * 1.5) as usize + 8
 }
 
 /// Offers the documents of the rows before the tail that are live and allowed, each once.

@@ -14,7 +14,7 @@ use crate::{
         Backend, BackendErrorKind, BackendResult, DocumentState, Fingerprint, Head, IdsRequest,
         ListDocumentsRequest, ListRequest, StoredRecord,
     },
-    journal::{AppendRequest, Appended, Change, PreconditionRequest},
+    journal::{AppendRequest, Appended, Change, JournalErrorKind, PreconditionRequest},
     model::{CollectionKey, ContentHash, Precondition, Role, Version},
     read::read_error,
     roster::Store,
@@ -334,8 +334,7 @@ impl StoreCheck<'_> {
                 held.map(|h| h.head.version),
             );
             if let (true, Some(truth)) = (self.options.repair, truth) {
-                self.write_again(collection, &id, truth).await?;
-                difference.repaired = true;
+                difference.repaired = self.write_again(collection, &id, truth).await?;
             }
             self.report(difference);
         }
@@ -419,57 +418,74 @@ impl StoreCheck<'_> {
     }
 
     /// Appends the same content as a new version, unless a newer one has come meanwhile: then that
-    /// one mends the store.
+    /// one mends the store. Answers whether it was appended.
     async fn write_again(
         &self,
         collection: &CollectionKey,
         id: &Arc<str>,
         truth: Truth,
-    ) -> Result<()> {
-        let room = self.room();
+    ) -> Result<bool> {
+        let backlog = &self.room().backlog;
         let document = DocumentKey::new(collection.clone(), Arc::clone(id));
+        // From here on nothing newer can be truncated unseen between the reading and the append.
+        backlog.pin(&document);
+        let appended = self.append_again(&document, truth).await;
+        backlog.unpin(&document);
+        appended
+    }
+
+    async fn append_again(&self, document: &DocumentKey, truth: Truth) -> Result<bool> {
+        let room = self.room();
+        let newest = match room.backlog.newest(document) {
+            Some(newest) => Some(newest.version),
+            None => {
+                let ids = std::slice::from_ref(&document.id);
+                let heads = room.authority_heads(&document.collection, ids).await?;
+                heads.into_iter().next().flatten().map(|head| head.version)
+            }
+        };
+        if newest != Some(truth.version) {
+            return Ok(false);
+        }
         let deleted = truth.state == DocumentState::Deleted;
-        let precondition = if deleted {
-            Precondition::Absent
-        } else {
-            Precondition::Version(truth.version)
-        };
-        let change = match &truth.state {
-            DocumentState::Live(record) => Change::Upsert(Arc::clone(record)),
-            DocumentState::Deleted => Change::Delete,
-        };
-        room.backlog.pin(&document);
         let request = AppendRequest {
             operation_id: room.runtime.new_operation_id(),
             idempotency_key: None,
-            collection: collection.clone(),
-            id: Arc::clone(id),
-            change,
+            collection: document.collection.clone(),
+            id: Arc::clone(&document.id),
+            change: match &truth.state {
+                DocumentState::Live(record) => Change::Upsert(Arc::clone(record)),
+                DocumentState::Deleted => Change::Delete,
+            },
             precondition: Some(PreconditionRequest {
-                precondition,
+                precondition: if deleted {
+                    Precondition::Absent
+                } else {
+                    Precondition::Version(truth.version)
+                },
                 authority: Some(Head {
                     version: truth.version,
                     deleted,
                 }),
             }),
         };
-        let answer = room.journal.append(vec![request]).await.into_iter().next();
-        if let Some(Ok(Appended::New(header))) = &answer {
-            room.backlog.insert(header.clone(), Some(truth.state));
-        }
-        room.backlog.unpin(&document);
-        match answer {
+        match room.journal.append(vec![request]).await.into_iter().next() {
+            Some(Ok(Appended::New(header))) => {
+                room.backlog.insert(header, Some(truth.state));
+                Ok(true)
+            }
             Some(Err(error))
-                if !matches!(
+                if matches!(
                     error.kind(),
-                    crate::journal::JournalErrorKind::PreconditionFailed(_)
-                        | crate::journal::JournalErrorKind::CollectionChanged
-                        | crate::journal::JournalErrorKind::CollectionNotFound
+                    JournalErrorKind::PreconditionFailed(_)
+                        | JournalErrorKind::CollectionChanged
+                        | JournalErrorKind::CollectionNotFound
                 ) =>
             {
-                Err(journal_error(error))
+                Ok(false)
             }
-            _ => Ok(()),
+            Some(Err(error)) => Err(journal_error(error)),
+            Some(Ok(Appended::Repeated(_))) | None => Ok(false),
         }
     }
 }

@@ -445,25 +445,23 @@ impl DatabaseManager {
     /// `InvalidInput` if nothing is parked under this version and role; the journal cannot be
     /// written.
     pub async fn retry_parked(&self, role: Role, version: Version) -> Result<()> {
-        let room = &self.inner.room;
-        let not_parked = || {
-            Error::new(
-                ErrorKind::InvalidInput,
-                "nothing is parked under this version",
-            )
-            .with_role(role)
-            .with("version", version)
-        };
-        let store = room.store(role).ok_or_else(not_parked)?;
-        room.journal
-            .unpark(version, store.store_id())
-            .await
-            .map_err(journal_error)?;
-        if room.backlog.unpark(role, version) {
-            Ok(())
-        } else {
-            Err(not_parked())
+        verbs::clear_parked(&self.inner, role, version, verbs::Clearing::Retry).await
+    }
+
+    /// Gives a parked write up: its store goes without this version, and the journal may let go of
+    /// it. `check_consistency` reports the document until a newer version is written.
+    ///
+    /// # Errors
+    /// `Unsupported` for the relational store: what the authority lacks would be lost, and only a
+    /// newer version clears it there. Otherwise as for [`DatabaseManager::retry_parked`].
+    pub async fn give_up_parked(&self, role: Role, version: Version) -> Result<()> {
+        if role == Role::Relational {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "what the authority refused is not given up: write a newer version",
+            ));
         }
+        verbs::clear_parked(&self.inner, role, version, verbs::Clearing::GiveUp).await
     }
 
     /// Takes a store that is no longer enabled off the roster, so that it no longer holds the

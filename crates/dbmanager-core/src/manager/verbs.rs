@@ -6,7 +6,9 @@ use super::{DatabaseManager, Inner};
 use crate::{
     BoxFuture, Error, ErrorKind, Result, WriteOutcome,
     journal::RosterState,
-    model::{Document, Level, OnTimeout, OperationId, Precondition, Receipt, Role, WaitFor},
+    model::{
+        Document, Level, OnTimeout, OperationId, Precondition, Receipt, Role, Version, WaitFor,
+    },
     write::{
         Answer, DocumentKey, ItemChange, Participation, WriteItem, WriteOptions, WriteRoom,
         journal_error,
@@ -398,6 +400,40 @@ async fn refresh(room: &WriteRoom) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What becomes of a parked write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Clearing {
+    Retry,
+    GiveUp,
+}
+
+pub(super) async fn clear_parked(
+    inner: &Inner,
+    role: Role,
+    version: Version,
+    clearing: Clearing,
+) -> Result<()> {
+    let room = &inner.room;
+    let not_parked = || {
+        Error::new(
+            ErrorKind::InvalidInput,
+            "nothing is parked under this version",
+        )
+        .with_role(role)
+        .with("version", version)
+    };
+    let store = room.store(role).ok_or_else(not_parked)?;
+    room.journal
+        .unpark(version, store.store_id())
+        .await
+        .map_err(journal_error)?;
+    let found = match clearing {
+        Clearing::Retry => room.backlog.unpark(role, version),
+        Clearing::GiveUp => room.backlog.give_up(role, version),
+    };
+    if found { Ok(()) } else { Err(not_parked()) }
 }
 
 pub(super) async fn remove_store(inner: &Inner, role: Role) -> Result<()> {

@@ -54,14 +54,37 @@ pub(crate) async fn open_roster(
     opening: RosterOpening<'_>,
     roles: Vec<RoleSetting>,
 ) -> Result<Roster> {
+    let mut stores = Vec::new();
+    let known = match open_stores(&opening, &roles, &mut stores).await {
+        Ok(known) => known,
+        Err(error) => {
+            // So that whoever tries again does not find them locked.
+            for store in &stores {
+                if let Err(cause) = store.close().await {
+                    tracing::warn!(role = %store.role, error = %cause, "store did not close cleanly");
+                }
+            }
+            return Err(error);
+        }
+    };
+    stores.sort_by_key(|store| store.role);
+    let disabled = disable_others(&opening, &known, &stores).await?;
+    Ok(Roster { stores, disabled })
+}
+
+/// Opens each store, adds it to `stores`, and returns the roster as it was before.
+async fn open_stores(
+    opening: &RosterOpening<'_>,
+    roles: &[RoleSetting],
+    stores: &mut Vec<Arc<Store>>,
+) -> Result<Vec<RosterRecord>> {
     let known = opening
         .journal
         .roster()
         .await
         .map_err(crate::write::journal_error)?;
     let mut locations = BTreeMap::from([(opening.journal_location.clone(), "journal".to_owned())]);
-    let mut stores = Vec::new();
-    for setting in &roles {
+    for setting in roles {
         let factory = opening.registry.factory(setting.role, &setting.service)?;
         let location = factory
             .location(&setting.config, &opening.context)
@@ -76,7 +99,7 @@ pub(crate) async fn open_roster(
         let current = known
             .iter()
             .find(|record| record.role == setting.role && record.state != RosterState::Removed);
-        let record = provisional(&opening, current, setting, &location);
+        let record = provisional(opening, current, setting, &location);
         let guard = Arc::new(Guard::new(
             opening.context.runtime.clone(),
             opening.resilience.clone(),
@@ -91,12 +114,10 @@ pub(crate) async fn open_roster(
             journal: Arc::clone(&opening.journal),
             record,
         }));
-        open_store(&opening, &store, &known, current).await?;
-        stores.push(store);
+        stores.push(Arc::clone(&store));
+        open_store(opening, &store, &known, current).await?;
     }
-    stores.sort_by_key(|store| store.role);
-    let disabled = disable_others(&opening, &known, &stores).await?;
-    Ok(Roster { stores, disabled })
+    Ok(known)
 }
 
 /// Records of roles that the configuration no longer enables: they hold truncation until they are

@@ -6,7 +6,7 @@
 
 use std::{cmp::Ordering, collections::HashMap, num::NonZeroU32, sync::Arc};
 
-use super::graph::GraphDetail;
+use super::reached::GraphDetail;
 use crate::model::{Fusion, LegName, Passage, Version};
 
 /// A document that a leg found.
@@ -109,8 +109,11 @@ pub(super) fn sort_hits(hits: &mut [LegHit]) {
 ///
 /// A leg that brings a document twice is taken at its better score.
 pub(super) fn fuse(fusion: Fusion, legs: &[LegList<'_>], limit: usize) -> Vec<Ranked> {
-    let mut ranked = collect(fusion, legs);
-    for list in legs {
+    // In one order whatever the caller's: sums of floating-point numbers depend on it.
+    let mut legs: Vec<&LegList<'_>> = legs.iter().collect();
+    legs.sort_unstable_by_key(|list| slot(list.leg));
+    let mut ranked = collect(fusion, &legs);
+    for list in &legs {
         normalise(fusion, list.weight, slot(list.leg), &mut ranked);
     }
     for item in &mut ranked {
@@ -133,7 +136,7 @@ pub(super) fn fuse(fusion: Fusion, legs: &[LegList<'_>], limit: usize) -> Vec<Ra
 }
 
 /// The union of the lists, one item per document, with raw scores and ranks.
-fn collect(fusion: Fusion, legs: &[LegList<'_>]) -> Vec<Ranked> {
+fn collect(fusion: Fusion, legs: &[&LegList<'_>]) -> Vec<Ranked> {
     let most = legs.iter().map(|l| l.hits.len() + l.looked_up.len()).sum();
     let mut ranked: Vec<Ranked> = Vec::with_capacity(most);
     let mut places: HashMap<(u32, &str), usize> = HashMap::with_capacity(most);

@@ -4,7 +4,10 @@
 //! - [`context`]: the door to the manager.
 //! - [`validate`]: what a query must fulfil.
 //! - [`plan`]: which legs run, with which weights.
-//! - [`legs`], [`graph`]: the legs.
+//! - [`under_way`]: what the legs of a search share, and the time it has.
+//! - [`leg`], [`legs`], [`look_up`]: a leg, the semantic and the metadata one, and the scores of
+//!   what only other legs found.
+//! - [`graph`], [`reached`]: the graph leg and its scores.
 //! - [`fuse`]: one ranking out of three lists.
 //! - [`hydrate`]: reads and checks.
 //! - [`pages`]: keeps rankings for the pages after the first.
@@ -16,11 +19,15 @@ mod context;
 mod fuse;
 mod graph;
 mod hydrate;
+mod leg;
 mod legs;
+mod look_up;
 mod pages;
 mod plan;
+mod reached;
 #[cfg(test)]
 mod tests;
+mod under_way;
 mod validate;
 
 use std::{sync::Arc, time::Duration};
@@ -37,8 +44,9 @@ use crate::{
 };
 use fuse::{LEGS, slot};
 use hydrate::{CheckedPage, Ranking};
-use legs::{Deadlines, Leg, MAX_CANDIDATES, Search};
+use leg::{Leg, MAX_CANDIDATES};
 use pages::{PageSet, Pages};
+use under_way::{Deadlines, Search};
 
 /// The fewest candidates a leg is asked for.
 const MIN_CANDIDATES: usize = 100;
@@ -237,11 +245,11 @@ async fn run(search: &Search<'_>, size: usize) -> Result<PageSet> {
         join3(
             search.until(
                 until,
-                legs::look_up_semantic(search, &semantic, &semantic_others),
+                look_up::semantic(search, &semantic, &semantic_others),
             ),
             search.until(
                 until,
-                legs::look_up_metadata(search, &metadata, &metadata_others),
+                look_up::metadata(search, &metadata, &metadata_others),
             ),
             expanded,
         )

@@ -6,6 +6,7 @@ mod decide;
 mod prepare;
 mod route;
 mod sender;
+mod stage;
 mod truncation;
 
 use std::{

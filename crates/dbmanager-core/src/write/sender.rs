@@ -2,19 +2,21 @@
 //! batches through the resilience of the store, and records what became of it. First attempts and
 //! repair are the same road.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use tracing::Instrument;
 
 use super::{
     WriteRoom,
-    backlog::{DocumentKey, Participation, Sending, Sent, parked_entry},
+    backlog::{DocumentKey, Participation, Sending, Sent},
 };
 use crate::{
     backend::{
         ApplyRequest, Backend, BackendError, BackendErrorKind, BackendResult,
         CreateCollectionRequest, DocumentState, DropCollectionRequest, IdsRequest, Mutation,
     },
-    journal::EntryKind,
-    model::{CollectionKey, Version},
+    journal::{EntryKind, ParkedEntry},
+    model::{CollectionKey, CollectionOptions, Version},
     roster::Store,
 };
 
@@ -30,11 +32,16 @@ pub(crate) async fn run_sender(room: Arc<WriteRoom>, store: Arc<Store>) {
     let mut sender = Sender {
         room,
         store,
-        ready: HashSet::new(),
+        ready: HashMap::new(),
         failures: 0,
     };
     while !sender.room.is_closing() {
-        match sender.step().await {
+        let span = tracing::debug_span!(
+            "dbmanager.repair",
+            "db.system.name" = &*sender.store.service,
+            role = sender.store.role.as_str(),
+        );
+        match sender.step().instrument(span).await {
             Ok(Step::Progress) => sender.succeeded(),
             Ok(Step::Idle) => {
                 sender.room.backlog.work(sender.store.role).await;
@@ -52,8 +59,9 @@ enum Step {
 struct Sender {
     room: Arc<WriteRoom>,
     store: Arc<Store>,
-    /// Collections that were made ready in this store since it was last opened.
-    ready: HashSet<CollectionKey>,
+    /// Collections that were made ready in this store since it was last opened, as they were then:
+    /// one whose embedding space is decided later is made ready again.
+    ready: HashMap<CollectionKey, CollectionOptions>,
     failures: u32,
 }
 
@@ -142,12 +150,13 @@ impl Sender {
             // Dropped meanwhile: what it held is void.
             return Ok(());
         };
-        if self.ready.contains(collection) {
+        if self.ready.get(collection) == Some(&known.options) {
             return Ok(());
         }
+        let options = known.options.clone();
         let request = CreateCollectionRequest::new(known, self.room.journal.epoch());
         backend.create_collection(request).await?;
-        self.ready.insert(collection.clone());
+        self.ready.insert(collection.clone(), options);
         Ok(())
     }
 
@@ -284,7 +293,11 @@ impl Sender {
 
     async fn park(&self, version: Version, error: &BackendError) -> Sent {
         let text = error.to_string();
-        let entry = parked_entry(version, self.store.store_id(), &text);
+        let entry = ParkedEntry {
+            version,
+            store_id: self.store.store_id(),
+            error: text.clone(),
+        };
         match self.room.journal.park(entry).await {
             Ok(()) => {
                 tracing::error!(role = %self.store.role, service = %self.store.service, %error, "write parked");

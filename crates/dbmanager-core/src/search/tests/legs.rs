@@ -363,6 +363,19 @@ async fn a_vector_of_zeros_is_equally_far_from_everything() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn words_that_give_no_vector_find_nothing_by_meaning() {
+    let world = small().await;
+    let found = world.search(Query::hybrid("journal")).await;
+    let semantic = leg(&found, LegName::Semantic);
+    assert_eq!(
+        (&semantic.outcome, semantic.candidates),
+        (&LegOutcome::Answered, 0)
+    );
+    assert!(semantic.notes.iter().any(|note| note.contains("no vector")));
+    assert_eq!(ids(&found)[..2], ["east", "north"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_vector_of_another_dimension_is_refused_by_name() {
     let world = small().await;
     for query in [

@@ -1,0 +1,339 @@
+//! The live entries and what each store has confirmed of them: the read-your-writes view, the
+//! queue of every sender and the answer to "may this entry be truncated" are read from here.
+//!
+//! One lock, held only for look-ups and bookkeeping. A store's part is kept per document and not
+//! per entry, because only the newest live version is sent and a confirmation of it covers all
+//! older ones.
+
+mod state;
+mod types;
+mod views;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use self::state::Inner;
+pub(crate) use self::types::{
+    DocumentKey, Newest, Participation, Sending, Sent, Standing, StoreBacklog,
+};
+use crate::{
+    backend::DocumentState,
+    journal::{EntryHeader, ParkedEntry},
+    model::{Role, Version},
+};
+
+/// The shared state of the write room.
+#[derive(Debug)]
+pub(crate) struct Backlog {
+    inner: Mutex<Inner>,
+    /// One per store: there is something to send.
+    work: [Notify; 3],
+    /// There may be something to truncate.
+    pub(crate) truncatable: Notify,
+    /// Something was confirmed, parked or truncated.
+    pub(crate) changed: Notify,
+}
+
+pub(crate) fn slot(role: Role) -> usize {
+    match role {
+        Role::Vector => 0,
+        Role::Graph => 1,
+        Role::Relational => 2,
+    }
+}
+
+impl Backlog {
+    pub(crate) fn new() -> Self {
+        Self {
+            inner: Mutex::default(),
+            work: Default::default(),
+            truncatable: Notify::new(),
+            changed: Notify::new(),
+        }
+    }
+
+    /// The state stays consistent across a panic of another holder: every critical section below
+    /// is a plain sequence of map operations.
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until the store may have something to be sent.
+    pub(crate) async fn work(&self, role: Role) {
+        self.work[slot(role)].notified().await;
+    }
+
+    /// Wakes a store's sender.
+    pub(crate) fn wake(&self, role: Role) {
+        self.work[slot(role)].notify_one();
+    }
+
+    pub(crate) fn set_participation(&self, role: Role, participation: Participation) {
+        {
+            let mut inner = self.lock();
+            inner.participation[slot(role)] = participation;
+            inner.requeue(slot(role));
+            inner.resettle();
+        }
+        self.after_change(role);
+    }
+
+    pub(crate) fn participation(&self, role: Role) -> Participation {
+        self.lock().participation[slot(role)]
+    }
+
+    fn after_change(&self, role: Role) {
+        self.wake(role);
+        self.truncatable.notify_one();
+        self.changed.notify_waiters();
+    }
+
+    /// Adds a durable entry: from now on reads see it and senders send it.
+    pub(crate) fn insert(&self, header: EntryHeader, content: Option<DocumentState>) {
+        self.lock().insert(header, content);
+        for role in Role::ALL {
+            self.wake(role);
+        }
+        self.truncatable.notify_one();
+    }
+
+    /// Marks an entry as refused for good by a store, as recorded in the journal.
+    pub(crate) fn mark_parked(&self, role: Role, parked: &ParkedEntry) {
+        let mut inner = self.lock();
+        let Some(entry) = inner.entries.get(&parked.version) else {
+            return;
+        };
+        let key = entry.document.clone();
+        if let Some(document) = inner.documents.get_mut(&key) {
+            document.progress[slot(role)].parked =
+                Some((parked.version, Arc::from(parked.error.as_str())));
+        }
+    }
+
+    /// The newest live version of a document, if any.
+    pub(crate) fn newest(&self, document: &DocumentKey) -> Option<Newest> {
+        self.lock().newest(document)
+    }
+
+    /// Whether the version is still live.
+    pub(crate) fn is_live(&self, version: Version) -> bool {
+        let inner = self.lock();
+        inner.entries.contains_key(&version) && !inner.void.contains(&version)
+    }
+
+    /// Whether a store is known to hold `version` of the document or a newer one. What is no
+    /// longer live is held by every store that acknowledges.
+    pub(crate) fn is_confirmed(
+        &self,
+        role: Role,
+        document: &DocumentKey,
+        version: Version,
+    ) -> bool {
+        let inner = self.lock();
+        let acknowledges = inner.participation[slot(role)] == Participation::Full;
+        acknowledges
+            && inner.documents.get(document).is_none_or(|d| {
+                d.progress[slot(role)].confirmed >= version
+                    || d.versions.first().is_none_or(|oldest| *oldest > version)
+            })
+    }
+
+    /// How a version stands at the enabled stores.
+    pub(crate) fn standing(&self, document: &DocumentKey, version: Version) -> Vec<Standing> {
+        self.lock().standing(document, version)
+    }
+
+    /// A notification for every change of the document's standing.
+    pub(crate) fn subscribe(&self, document: &DocumentKey) -> Arc<Notify> {
+        let notify = Arc::new(Notify::new());
+        if let Some(document) = self.lock().documents.get_mut(document) {
+            document
+                .waiters
+                .retain(|waiter| Arc::strong_count(waiter) > 1);
+            document.waiters.push(Arc::clone(&notify));
+        }
+        notify
+    }
+
+    /// Holds the document's truncation until [`Backlog::unpin`].
+    pub(crate) fn pin(&self, document: &DocumentKey) {
+        self.lock()
+            .documents
+            .entry(document.clone())
+            .or_default()
+            .pins += 1;
+    }
+
+    pub(crate) fn unpin(&self, key: &DocumentKey) {
+        let mut inner = self.lock();
+        if let Some(document) = inner.documents.get_mut(key) {
+            document.pins = document.pins.saturating_sub(1);
+            if document.pins == 0 && document.versions.is_empty() {
+                inner.forget_document(key);
+            } else {
+                inner.settled.insert(key.clone());
+            }
+        }
+        drop(inner);
+        self.truncatable.notify_one();
+    }
+
+    /// Takes up to `limit` documents of one collection that the store should be sent now, and
+    /// marks them as under way. A drop comes alone.
+    pub(crate) fn take_batch(&self, role: Role, limit: usize) -> Vec<Sending> {
+        self.lock().take_batch(slot(role), limit)
+    }
+
+    /// Records what became of what was sent.
+    pub(crate) fn record(&self, role: Role, results: Vec<(DocumentKey, Version, Sent)>) {
+        {
+            let mut inner = self.lock();
+            for (document, version, sent) in results {
+                inner.record(slot(role), document, version, sent);
+            }
+        }
+        self.after_change(role);
+    }
+
+    /// Records versions that a store was found to hold.
+    pub(crate) fn confirm_held(&self, role: Role, held: Vec<(DocumentKey, Version)>) {
+        {
+            let mut inner = self.lock();
+            for (key, version) in held {
+                let Some(document) = inner.documents.get_mut(&key) else {
+                    continue;
+                };
+                let progress = &mut document.progress[slot(role)];
+                progress.confirmed = progress.confirmed.max(version);
+                for waiter in &document.waiters {
+                    waiter.notify_one();
+                }
+                inner.count_lagging(&key);
+                inner.settled.insert(key);
+            }
+        }
+        self.after_change(role);
+    }
+
+    /// Forgets what the store has confirmed: it may have lost what it had not made durable.
+    pub(crate) fn forget_confirmations(&self, role: Role) {
+        let mut inner = self.lock();
+        let keys: Vec<_> = inner.documents.keys().cloned().collect();
+        for key in keys {
+            if let Some(document) = inner.documents.get_mut(&key) {
+                document.progress[slot(role)].confirmed = Version::ZERO;
+            }
+            inner.count_lagging(&key);
+        }
+        inner.requeue(slot(role));
+    }
+
+    /// Documents with live entries, for comparing them with what a store holds.
+    pub(crate) fn live_documents(&self) -> Vec<DocumentKey> {
+        let inner = self.lock();
+        inner
+            .documents
+            .iter()
+            .filter(|(_, d)| !d.versions.is_empty())
+            .map(|(k, _)| k.clone())
+            .collect()
+    }
+
+    /// Forgets every parked mark of a store, which is about to be filled anew.
+    pub(crate) fn clear_parked(&self, role: Role) {
+        let mut inner = self.lock();
+        for document in inner.documents.values_mut() {
+            document.progress[slot(role)].parked = None;
+        }
+    }
+
+    /// Clears the parked mark of an entry, so that it is sent again.
+    pub(crate) fn unpark(&self, role: Role, version: Version) -> bool {
+        let found = {
+            let mut inner = self.lock();
+            let key = inner
+                .entries
+                .get(&version)
+                .map(|entry| entry.document.clone());
+            let progress = key
+                .and_then(|key| inner.documents.get_mut(&key))
+                .map(|document| &mut document.progress[slot(role)]);
+            match progress {
+                Some(progress) if progress.parked.as_ref().is_some_and(|p| p.0 == version) => {
+                    progress.parked = None;
+                    true
+                }
+                _ => false,
+            }
+        };
+        if found {
+            self.lock().requeue(slot(role));
+            self.after_change(role);
+        }
+        found
+    }
+
+    /// Treats a parked entry as if the store held it.
+    pub(crate) fn give_up(&self, role: Role, version: Version) -> bool {
+        let key = {
+            let inner = self.lock();
+            inner
+                .entries
+                .get(&version)
+                .map(|entry| entry.document.clone())
+        };
+        let Some(key) = key else { return false };
+        if !self.unpark(role, version) {
+            return false;
+        }
+        self.confirm_held(role, vec![(key, version)]);
+        true
+    }
+
+    /// Tells whether the store's circuit is open, and why it cannot be sent to at the moment.
+    pub(crate) fn set_reachability(&self, role: Role, circuit_open: bool, error: Option<Arc<str>>) {
+        let mut inner = self.lock();
+        let queue = &mut inner.queues[slot(role)];
+        let changed = queue.circuit_open != circuit_open || queue.error != error;
+        queue.circuit_open = circuit_open;
+        queue.error = error;
+        if changed {
+            let waiters: Vec<_> = inner
+                .documents
+                .values()
+                .flat_map(|d| d.waiters.iter().cloned())
+                .collect();
+            drop(inner);
+            for waiter in waiters {
+                waiter.notify_one();
+            }
+            self.changed.notify_waiters();
+        }
+    }
+
+    /// Versions that every store which holds truncation has confirmed, at most `limit`.
+    pub(crate) fn truncation_candidates(&self, limit: usize) -> Vec<Version> {
+        self.lock().truncation_candidates(limit)
+    }
+
+    /// Forgets entries that the journal has let go of.
+    pub(crate) fn remove(&self, versions: &[Version]) {
+        let mut inner = self.lock();
+        for version in versions {
+            inner.remove(*version);
+        }
+        drop(inner);
+        self.changed.notify_waiters();
+    }
+
+    /// What a store has yet to confirm.
+    pub(crate) fn store_backlog(&self, role: Role) -> StoreBacklog {
+        self.lock().store_backlog(slot(role))
+    }
+
+    /// Whether the store has confirmed every live entry it is sent.
+    pub(crate) fn is_caught_up(&self, role: Role) -> bool {
+        self.lock().lagging[slot(role)] == 0
+    }
+}

@@ -1,0 +1,257 @@
+//! The state behind the backlog's lock, and how it changes.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    sync::Arc,
+};
+
+use tokio::sync::Notify;
+
+use super::types::{DocumentKey, Participation, Sent};
+use crate::{
+    backend::DocumentState,
+    journal::{EntryHeader, EntryKind},
+    model::{CollectionKey, Version},
+};
+
+/// Bytes of content kept in memory; what is beyond is read from the journal when it is needed.
+const CONTENT_IN_MEMORY: u64 = 256 * 1024 * 1024;
+
+/// One store's part in one document.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Progress {
+    /// The highest version that the store is known to hold.
+    pub(super) confirmed: Version,
+    pub(super) queued: bool,
+    pub(super) in_flight: bool,
+    pub(super) parked: Option<(Version, Arc<str>)>,
+    pub(super) error: Option<Arc<str>>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Document {
+    /// Live versions, ascending.
+    pub(super) versions: Vec<Version>,
+    pub(super) progress: [Progress; 3],
+    /// Truncation is held while someone decides on what the authority holds.
+    pub(super) pins: u32,
+    pub(super) waiters: Vec<Arc<Notify>>,
+    /// Per store, whether it has yet to confirm the newest version; counted in `Inner::lagging`.
+    pub(super) lagging: [bool; 3],
+}
+
+#[derive(Debug)]
+pub(super) struct LiveEntry {
+    pub(super) document: DocumentKey,
+    pub(super) header: EntryHeader,
+    pub(super) content: Option<DocumentState>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    pub(super) ready: VecDeque<DocumentKey>,
+    pub(super) circuit_open: bool,
+    pub(super) error: Option<Arc<str>>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Inner {
+    pub(super) entries: BTreeMap<Version, LiveEntry>,
+    pub(super) documents: HashMap<DocumentKey, Document>,
+    pub(super) participation: [Participation; 3],
+    pub(super) queues: [Queue; 3],
+    pub(super) content_bytes: u64,
+    /// Entries of dropped collections and others that no store needs any more.
+    pub(super) void: BTreeSet<Version>,
+    /// Documents that may have entries to let go of.
+    pub(super) settled: BTreeSet<DocumentKey>,
+    /// Per store, documents whose newest version it has yet to confirm.
+    pub(super) lagging: [usize; 3],
+}
+
+impl Inner {
+    pub(super) fn insert(&mut self, header: EntryHeader, content: Option<DocumentState>) {
+        let version = header.version;
+        let key = DocumentKey::new(header.collection.clone(), Arc::clone(&header.id));
+        if header.kind == EntryKind::DropCollection {
+            self.void_collection(&key.collection);
+        }
+        let content = if content.is_some()
+            && self.content_bytes.saturating_add(header.bytes) <= CONTENT_IN_MEMORY
+        {
+            self.content_bytes += header.bytes;
+            content
+        } else {
+            None
+        };
+        self.entries.insert(
+            version,
+            LiveEntry {
+                document: key.clone(),
+                header,
+                content,
+            },
+        );
+        let document = self.documents.entry(key.clone()).or_default();
+        if let Err(position) = document.versions.binary_search(&version) {
+            document.versions.insert(position, version);
+        }
+        for index in 0..self.participation.len() {
+            let progress = &mut document.progress[index];
+            if progress
+                .parked
+                .as_ref()
+                .is_some_and(|(parked, _)| *parked < version)
+            {
+                progress.parked = None;
+            }
+            if self.participation[index].is_sent_to() && progress.wants(&document.versions) {
+                progress.queued = true;
+                self.queues[index].ready.push_back(key.clone());
+            }
+        }
+        self.count_lagging(&key);
+        self.settled.insert(key);
+    }
+
+    /// Brings the counts in line with a document that changed.
+    pub(super) fn count_lagging(&mut self, key: &DocumentKey) {
+        let Some(document) = self.documents.get_mut(key) else {
+            return;
+        };
+        let newest = document.versions.last().copied().unwrap_or(Version::ZERO);
+        for (index, progress) in document.progress.iter().enumerate() {
+            let lags = newest > progress.confirmed;
+            if lags != document.lagging[index] {
+                document.lagging[index] = lags;
+                if lags {
+                    self.lagging[index] += 1
+                } else {
+                    self.lagging[index] -= 1
+                }
+            }
+        }
+    }
+
+    pub(super) fn forget_document(&mut self, key: &DocumentKey) -> Option<Document> {
+        let document = self.documents.remove(key)?;
+        for (count, lags) in self.lagging.iter_mut().zip(document.lagging) {
+            *count -= usize::from(lags);
+        }
+        document
+            .waiters
+            .iter()
+            .for_each(|waiter| waiter.notify_one());
+        Some(document)
+    }
+
+    /// Entries of a dropped generation need no store any more.
+    pub(super) fn void_collection(&mut self, collection: &CollectionKey) {
+        let keys: Vec<_> = self
+            .documents
+            .keys()
+            .filter(|key| key.collection == *collection && !key.is_drop())
+            .cloned()
+            .collect();
+        for key in keys {
+            if let Some(document) = self.forget_document(&key) {
+                self.void.extend(document.versions);
+            }
+        }
+    }
+
+    pub(super) fn record(&mut self, index: usize, key: DocumentKey, version: Version, sent: Sent) {
+        let sends = self.participation[index].is_sent_to();
+        let Some(document) = self.documents.get_mut(&key) else {
+            return;
+        };
+        let progress = &mut document.progress[index];
+        progress.in_flight = false;
+        match sent {
+            Sent::Confirmed => {
+                progress.confirmed = progress.confirmed.max(version);
+                progress.error = None;
+                if progress
+                    .parked
+                    .as_ref()
+                    .is_some_and(|(parked, _)| *parked <= version)
+                {
+                    progress.parked = None;
+                }
+            }
+            Sent::Failed(error) => progress.error = Some(error),
+            Sent::Parked(error) => progress.parked = Some((version, error)),
+        }
+        if sends && progress.wants(&document.versions) {
+            progress.queued = true;
+            self.queues[index].ready.push_back(key.clone());
+        }
+        for waiter in &document.waiters {
+            waiter.notify_one();
+        }
+        self.count_lagging(&key);
+        self.settled.insert(key);
+    }
+
+    /// Queues whatever the store should be sent and is not queued or under way.
+    pub(super) fn requeue(&mut self, index: usize) {
+        if !self.participation[index].is_sent_to() {
+            self.queues[index].ready.clear();
+            for document in self.documents.values_mut() {
+                document.progress[index].queued = false;
+            }
+            return;
+        }
+        let mut wanted: Vec<(Version, DocumentKey)> = Vec::new();
+        for (key, document) in &mut self.documents {
+            let progress = &mut document.progress[index];
+            if let Some(newest) = document.versions.last()
+                && progress.wants(&document.versions)
+            {
+                progress.queued = true;
+                wanted.push((*newest, key.clone()));
+            }
+        }
+        wanted.sort();
+        self.queues[index]
+            .ready
+            .extend(wanted.into_iter().map(|(_, key)| key));
+    }
+
+    pub(super) fn resettle(&mut self) {
+        self.settled.extend(self.documents.keys().cloned());
+    }
+
+    pub(super) fn remove(&mut self, version: Version) {
+        self.void.remove(&version);
+        let Some(entry) = self.entries.remove(&version) else {
+            return;
+        };
+        if entry.content.is_some() {
+            self.content_bytes = self.content_bytes.saturating_sub(entry.header.bytes);
+        }
+        let Some(document) = self.documents.get_mut(&entry.document) else {
+            return;
+        };
+        document.versions.retain(|v| *v != version);
+        if document.versions.is_empty() && document.pins == 0 {
+            self.forget_document(&entry.document);
+            self.settled.remove(&entry.document);
+        } else {
+            self.count_lagging(&entry.document);
+        }
+    }
+}
+
+impl Progress {
+    /// Whether the newest version should be queued: it is not confirmed, parked, queued or under
+    /// way.
+    pub(super) fn wants(&self, versions: &[Version]) -> bool {
+        !self.queued
+            && !self.in_flight
+            && self.parked.is_none()
+            && versions
+                .last()
+                .is_some_and(|newest| *newest > self.confirmed)
+    }
+}
