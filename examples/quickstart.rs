@@ -19,7 +19,10 @@ use data_directory::DataDirectory;
 use dbmanager::{ConsistencyReport, health::Health, prelude::*};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
-use support::{Outcome, WriteLock};
+use support::{
+    WriteLock,
+    searches::{self, Outcome},
+};
 
 const COLLECTION: &str = "crates";
 /// Documents per call of `store_documents`.
@@ -104,7 +107,7 @@ async fn run(arguments: &Arguments) -> Result<bool, Box<dyn std::error::Error>> 
                 Query::hybrid(arguments.words.join(" ")).limit(5),
             )
             .await?,
-        searches: support::run_all(&db, COLLECTION).await?,
+        searches: searches::run_all(&db, COLLECTION).await?,
         health: db.health_check().await,
     };
     if show {

@@ -20,20 +20,23 @@ async fn store(db: &DatabaseManager, documents: &[Document]) -> Vec<Receipt> {
     let receipts = db
         .store_documents(COLLECTION, documents.to_vec())
         .await
-        .unwrap();
-    receipts.into_iter().map(Result::unwrap).collect()
+        .expect("the batch is journaled");
+    let stored = |receipt: dbmanager::Result<Receipt>| receipt.expect("the document is stored");
+    receipts.into_iter().map(stored).collect()
 }
 
 async fn wait_for_all(db: &DatabaseManager, receipts: &[Receipt]) {
     for receipt in receipts {
-        let receipt = db.wait_for(receipt, Level::All, BOUND).await.unwrap();
+        let waited = db.wait_for(receipt, Level::All, BOUND).await;
+        let receipt = waited.expect("every store gets it in time");
         assert_eq!(receipt.pending().count(), 0, "{receipt:?}");
     }
 }
 
 fn vector_backlog(health: &dbmanager::health::Health) -> u64 {
     let vector = |store: &&dbmanager::health::StoreHealth| store.role == Role::Vector;
-    health.stores.iter().find(vector).unwrap().backlog
+    let store = health.stores.iter().find(vector);
+    store.expect("a vector store is configured").backlog
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -75,7 +78,7 @@ async fn a_store_locked_from_outside_catches_up_and_searches_find_the_crates() {
     assert_eq!(vector_backlog(&db.health()), 0);
     wait_for_all(&db, &store(&db, last).await).await;
 
-    for outcome in support::run_all(&db, COLLECTION).await.unwrap() {
+    for outcome in support::searches::run_all(&db, COLLECTION).await.unwrap() {
         assert!(outcome.passed, "{outcome:?}");
     }
     let report = db.check_consistency().await.unwrap();

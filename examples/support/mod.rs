@@ -1,9 +1,8 @@
 //! What the quickstart shares with the test that asserts what it shows.
 
 mod crates;
-mod searches;
+pub(crate) mod searches;
 mod write_lock;
 
 pub(crate) use crates::load;
-pub(crate) use searches::{Outcome, run_all};
 pub(crate) use write_lock::{WriteLock, config};

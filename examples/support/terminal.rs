@@ -8,7 +8,7 @@ use dbmanager::{
     model::{Contribution, Hit, LegReport, Receipt, SearchResponse, StoreWriteState},
 };
 
-use super::{data_directory::DataDirectory, support::Outcome};
+use super::{data_directory::DataDirectory, support::searches::Outcome};
 
 /// Characters of a text that are shown.
 const EXCERPT: usize = 70;

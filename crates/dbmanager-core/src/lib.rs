@@ -34,3 +34,5 @@ pub use manager::{
 pub use read::{Count, DocumentPage};
 pub use resilience::CircuitState;
 pub use runtime::{BoxFuture, Elapsed, Runtime, RuntimeServices, TaskHandle, TaskLost};
+#[doc(hidden)]
+pub use search::FusionBenchmark;

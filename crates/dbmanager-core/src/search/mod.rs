@@ -14,6 +14,7 @@
 //!
 //! Nothing here writes, and nothing here knows an adapter or the manager.
 
+mod benchmark;
 mod context;
 mod fuse;
 mod graph;
@@ -34,6 +35,7 @@ use std::{sync::Arc, time::Duration};
 use futures_util::future::join3;
 use tracing::Instrument;
 
+pub use benchmark::FusionBenchmark;
 pub(crate) use context::{CurrentDocument, SearchContext, SearchStore, SearchStores};
 
 use crate::{
