@@ -530,3 +530,28 @@ async fn another_model_is_refused_even_at_the_same_dimension() {
     assert_eq!(error.kind(), ErrorKind::EmbeddingSpaceMismatch);
     assert_eq!(error.write_outcome(), Some(&WriteOutcome::Rejected));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_is_refused_as_a_whole_parks_only_the_document_to_blame() {
+    let rig = Rig::new();
+    let db = rig.open().await;
+    rig.switch(Role::Vector).set(Mode::RefuseBatch);
+    let ids = ["a", "b", "poison", "c", "d"];
+    let answers = db.store_documents("c", ids.map(document)).await.unwrap();
+    assert!(answers.iter().all(Result::is_ok));
+    eventually("the others arrive", || {
+        let health = db.health();
+        let vector = health
+            .stores
+            .iter()
+            .find(|s| s.role == Role::Vector)
+            .unwrap();
+        (vector.backlog, vector.parked) == (1, 1)
+    })
+    .await;
+    let poison = answers[2].as_ref().unwrap();
+    assert_eq!(
+        db.status(poison.operation_id).await.unwrap(),
+        OperationStatus::Parked(poison.version)
+    );
+}

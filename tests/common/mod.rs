@@ -38,6 +38,8 @@ pub enum Mode {
     Hang,
     /// It refuses every mutation for good.
     Refuse,
+    /// It refuses every batch that holds a document `poison`, as a whole.
+    RefuseBatch,
     /// It applies and then reports a failure of unknown effect.
     LoseAnswers,
 }
@@ -97,6 +99,7 @@ impl Switch {
             1 => Mode::Down,
             2 => Mode::Hang,
             3 => Mode::Refuse,
+            4 => Mode::RefuseBatch,
             _ => Mode::LoseAnswers,
         }
     }
@@ -176,6 +179,10 @@ impl<B: Backend + ?Sized> Backend for Switched<B> {
                     Err(error.not_applied())
                 })
                 .collect()),
+            Mode::RefuseBatch if request.mutations.iter().any(|m| &*m.id == "poison") => {
+                let error = BackendError::new(BackendErrorKind::Refused, "refused by the test");
+                Err(error.not_applied())
+            }
             Mode::LoseAnswers => {
                 self.inner.apply(request).await?;
                 Err(BackendError::new(

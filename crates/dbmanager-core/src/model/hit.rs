@@ -209,8 +209,8 @@ pub struct SearchResponse {
 }
 
 impl SearchResponse {
-    /// Whether hits may be missing or unchecked: a leg failed or lacks writes, or candidates were
-    /// dropped unverified. Never true for a healthy set of stores.
+    /// Whether hits may be missing or unchecked: a leg failed, its store has yet to receive a write
+    /// (for a moment after each one), or candidates were dropped unverified.
     pub fn degraded(&self) -> bool {
         self.unverified > 0 || self.legs.iter().any(LegReport::degraded)
     }

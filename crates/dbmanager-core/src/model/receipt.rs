@@ -43,7 +43,7 @@ pub enum Precondition {
     Version(Version),
 }
 
-/// What [`wait_for`](crate::model::Receipt) waits for.
+/// What [`DatabaseManager::wait_for`](crate::DatabaseManager::wait_for) waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WaitFor {

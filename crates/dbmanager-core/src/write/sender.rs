@@ -34,6 +34,7 @@ pub(crate) async fn run_sender(room: Arc<WriteRoom>, store: Arc<Store>) {
         store,
         ready: HashMap::new(),
         failures: 0,
+        alone: 0,
     };
     while !sender.room.is_closing() {
         let span = tracing::debug_span!(
@@ -63,6 +64,9 @@ struct Sender {
     /// one whose embedding space is decided later is made ready again.
     ready: HashMap<CollectionKey, CollectionOptions>,
     failures: u32,
+    /// Documents still to be sent one by one, since the store refused a batch as a whole and only
+    /// so the one to blame is found.
+    alone: usize,
 }
 
 impl Sender {
@@ -82,12 +86,12 @@ impl Sender {
                 return Err(error);
             }
         }
-        let limit = self
-            .room
-            .settings
-            .batch_size
-            .min(backend.capabilities().max_batch)
-            .max(1);
+        let limit = match self.alone {
+            0 => self.room.settings.batch_size,
+            _ => 1,
+        };
+        self.alone = self.alone.saturating_sub(1);
+        let limit = limit.min(backend.capabilities().max_batch).max(1);
         let batch = self.room.backlog.take_batch(role, limit);
         let Some(first) = batch.first() else {
             return Ok(Step::Idle);
@@ -212,6 +216,9 @@ impl Sender {
                 }
                 // The store refuses the call as a whole: only a single item can be blamed for it.
                 let blamed = error.is_permanent() && sent.len() == 1;
+                if error.is_permanent() && !blamed {
+                    self.alone = sent.len();
+                }
                 let results = sent
                     .into_iter()
                     .map(|(document, version)| {
@@ -224,7 +231,11 @@ impl Sender {
                     })
                     .collect();
                 self.record(results).await;
-                Err(error)
+                if blamed {
+                    Ok(Step::Progress)
+                } else {
+                    Err(error)
+                }
             }
         }
     }
