@@ -142,15 +142,19 @@ impl Store {
         matches!(self.guard.circuit(), CircuitState::Open { .. })
     }
 
-    /// Whether confirmations must be compared with the store before they are trusted; asking
-    /// clears it.
-    pub(crate) fn take_reconcile(&self) -> bool {
-        self.reconcile.swap(false, Ordering::AcqRel)
+    /// Whether confirmations must be compared with the store before they are trusted.
+    pub(crate) fn in_doubt(&self) -> bool {
+        self.reconcile.load(Ordering::Acquire)
+    }
+
+    /// Ends the doubt; confirmations from before it must have been forgotten.
+    pub(crate) fn clear_doubt(&self) {
+        self.reconcile.store(false, Ordering::Release);
     }
 
     /// A number that changes with every opening; `None` while confirmations are in doubt.
     pub(crate) fn trusted_opening(&self) -> Option<u64> {
-        let doubt = self.reconcile.load(Ordering::Acquire) || !self.lock().verified;
+        let doubt = self.in_doubt() || !self.lock().verified;
         (!doubt).then(|| self.openings.load(Ordering::Acquire))
     }
 

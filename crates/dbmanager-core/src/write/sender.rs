@@ -79,8 +79,12 @@ impl Sender {
         let _turn = store.turn().await;
         let backend = self.store.connect().await?.as_backend();
         self.room.refresh_participation(&self.store);
-        if self.store.take_reconcile() {
+        if self.store.in_doubt() {
             self.ready.clear();
+            // Before the doubt is cleared: truncation must never take what was confirmed before it
+            // for something that the store still holds.
+            self.room.backlog.forget_confirmations(role);
+            self.store.clear_doubt();
             if let Err(error) = self.reconcile(backend.as_ref()).await {
                 self.store.want_reconcile();
                 return Err(error);
@@ -322,8 +326,6 @@ impl Sender {
     /// Compares the live entries with what the store really holds: confirmations of an earlier
     /// session, or from before a failure, are not believed.
     async fn reconcile(&self, backend: &dyn Backend) -> BackendResult<()> {
-        let role = self.store.role;
-        self.room.backlog.forget_confirmations(role);
         let mut by_collection: std::collections::BTreeMap<CollectionKey, Vec<Arc<str>>> =
             std::collections::BTreeMap::new();
         for document in self.room.backlog.live_documents() {
