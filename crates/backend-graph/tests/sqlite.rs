@@ -1,7 +1,7 @@
 //! What is particular to the graph on SQLite.
 #![cfg(feature = "sqlite")]
 // Helpers of tests fail as tests do.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test may panic in its helpers")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,7 +1,7 @@
 //! Opening, locking, jobs and closing.
 #![cfg(feature = "sqlite")]
 // Helpers of tests fail as tests do.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test may panic in its helpers")]
 
 use std::{
     path::Path,

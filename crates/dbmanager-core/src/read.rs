@@ -7,7 +7,7 @@ use crate::{
     Error, ErrorKind, Result,
     backend::{
         BackendError, BackendErrorKind, DocumentState, Head, IdsRequest, ListDocumentsRequest,
-        RelationalBackend,
+        RelationalBackend, StoredRecord,
     },
     model::{CollectionKey, DocumentRecord, Filter, Role, StoredDocument, Version},
     roster::store_error,
@@ -101,6 +101,40 @@ impl WriteRoom {
         }
     }
 
+    /// What the authority holds of each id, tombstones included.
+    pub(crate) async fn authority_records(
+        &self,
+        collection: &CollectionKey,
+        ids: &[Arc<str>],
+    ) -> Result<Vec<Option<StoredRecord>>> {
+        let request = IdsRequest::new(collection.clone(), ids);
+        match self.authority().await?.get(request).await {
+            Ok(records) => Ok(records),
+            // Created in the journal, never written here.
+            Err(error) if error.kind() == BackendErrorKind::CollectionMissing => {
+                Ok(vec![None; ids.len()])
+            }
+            Err(error) => Err(self.failed_read(error)),
+        }
+    }
+
+    /// A page of everything the authority holds, tombstones included, above an id.
+    pub(crate) async fn authority_page(
+        &self,
+        collection: &CollectionKey,
+        after: Option<Arc<str>>,
+        limit: usize,
+    ) -> Result<Vec<StoredRecord>> {
+        let request = ListDocumentsRequest::new(collection.clone(), limit)
+            .after_id(after)
+            .include_deleted();
+        match self.authority().await?.list(request).await {
+            Ok(page) => Ok(page),
+            Err(error) if error.kind() == BackendErrorKind::CollectionMissing => Ok(Vec::new()),
+            Err(error) => Err(self.failed_read(error)),
+        }
+    }
+
     fn failed_read(&self, error: BackendError) -> Error {
         if let Some(store) = self.store(Role::Relational) {
             store.note_failure(&error);
@@ -168,20 +202,7 @@ impl WriteRoom {
             .iter()
             .map(|index| Arc::clone(&ids[*index]))
             .collect();
-        let result = match self.authority().await {
-            Err(error) => Err(error),
-            Ok(authority) => match authority
-                .get(IdsRequest::new(collection.clone(), asked))
-                .await
-            {
-                Ok(records) => Ok(records),
-                // Created in the journal, never written here.
-                Err(error) if error.kind() == BackendErrorKind::CollectionMissing => {
-                    Ok(vec![None; wanted.len()])
-                }
-                Err(error) => Err(self.failed_read(error)),
-            },
-        };
+        let result = self.authority_records(collection, &asked).await;
         match result {
             Err(error) => {
                 for index in wanted {

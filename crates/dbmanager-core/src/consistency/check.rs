@@ -12,7 +12,7 @@ use crate::{
     BoxFuture, Error, ErrorKind, Result,
     backend::{
         Backend, BackendErrorKind, BackendResult, DocumentState, Fingerprint, Head, IdsRequest,
-        ListDocumentsRequest, ListRequest, StoredRecord,
+        ListRequest, StoredRecord,
     },
     journal::{AppendRequest, Appended, Change, JournalErrorKind, PreconditionRequest},
     model::{CollectionKey, ContentHash, Precondition, Role, Version},
@@ -229,7 +229,10 @@ impl StoreCheck<'_> {
         let mut after: Option<Arc<str>> = None;
         let mut done = 0;
         loop {
-            let page = self.authority_page(collection, after.clone()).await?;
+            let page = self
+                .room()
+                .authority_page(collection, after.clone(), PAGE)
+                .await?;
             let Some(last) = page.last() else { break };
             after = Some(Arc::clone(&last.id));
             done += page.len() as u64;
@@ -303,21 +306,6 @@ impl StoreCheck<'_> {
             if after.is_none() {
                 return Ok(());
             }
-        }
-    }
-
-    async fn authority_page(
-        &self,
-        collection: &CollectionKey,
-        after: Option<Arc<str>>,
-    ) -> Result<Vec<StoredRecord>> {
-        let request = ListDocumentsRequest::new(collection.clone(), PAGE)
-            .after_id(after)
-            .include_deleted();
-        match self.room().authority().await?.list(request).await {
-            Ok(page) => Ok(page),
-            Err(error) if error.kind() == BackendErrorKind::CollectionMissing => Ok(Vec::new()),
-            Err(error) => Err(read_error(Role::Relational, error)),
         }
     }
 
@@ -422,14 +410,7 @@ impl StoreCheck<'_> {
         collection: &CollectionKey,
         ids: &[Arc<str>],
     ) -> Result<Vec<Option<Truth>>> {
-        let request = IdsRequest::new(collection.clone(), ids);
-        let records = match self.room().authority().await?.get(request).await {
-            Ok(records) => records,
-            Err(error) if error.kind() == BackendErrorKind::CollectionMissing => {
-                vec![None; ids.len()]
-            }
-            Err(error) => return Err(read_error(Role::Relational, error)),
-        };
+        let records = self.room().authority_records(collection, ids).await?;
         let mut truths = Vec::with_capacity(ids.len());
         for (id, record) in ids.iter().zip(records) {
             let document = DocumentKey::new(collection.clone(), Arc::clone(id));

@@ -11,8 +11,8 @@ use super::{
 use crate::{
     BoxFuture, Error, ErrorKind, Result,
     backend::{
-        ApplyRequest, BackendErrorKind, BackendResult, CreateCollectionRequest, DocumentState,
-        DropCollectionRequest, ListDocumentsRequest, Mutation, StoredRecord,
+        ApplyRequest, BackendResult, CreateCollectionRequest, DocumentState, DropCollectionRequest,
+        Mutation, StoredRecord,
     },
     journal::{RosterRecord, RosterState},
     model::{Collection, Role, StoreId, Version},
@@ -208,14 +208,10 @@ impl Rebuild {
         let mut after: Option<Arc<str>> = None;
         let mut done = 0;
         loop {
-            let request = ListDocumentsRequest::new(collection.key.clone(), PAGE)
-                .after_id(after.clone())
-                .include_deleted();
-            let page = match self.room.authority().await?.list(request).await {
-                Ok(page) => page,
-                Err(e) if e.kind() == BackendErrorKind::CollectionMissing => Vec::new(),
-                Err(error) => return Err(read_error(Role::Relational, error)),
-            };
+            let page = self
+                .room
+                .authority_page(&collection.key, after.clone(), PAGE)
+                .await?;
             let Some(last) = page.last() else {
                 return Ok(());
             };
