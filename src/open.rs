@@ -10,6 +10,7 @@ use dbmanager_core::{
 pub fn registry() -> Registry {
     let mut registry = Registry::new();
     register_sqlite(&mut registry);
+    register_servers(&mut registry);
     registry
 }
 
@@ -27,6 +28,19 @@ fn register_sqlite(registry: &mut Registry) {
     registry.register_compiled_out(Role::Relational, "sqlite", "sqlite");
     registry.register_compiled_out(Role::Graph, "sqlite", "sqlite");
     registry.register_compiled_out(Role::Vector, "embedded", "sqlite");
+}
+
+/// The services behind a network, each behind a feature of its own name.
+fn register_servers(registry: &mut Registry) {
+    use dbmanager_core::model::Role;
+
+    registry.register_compiled_out(Role::Vector, "chromadb", "chromadb");
+    registry.register_compiled_out(Role::Vector, "qdrant", "qdrant");
+    registry.register_compiled_out(Role::Vector, "redis", "redis");
+    registry.register_compiled_out(Role::Graph, "neo4j", "neo4j");
+    registry.register_compiled_out(Role::Relational, "mongodb", "mongodb");
+    registry.register_compiled_out(Role::Relational, "postgres", "postgres");
+    registry.register_compiled_out(Role::Relational, "postgresql", "postgres");
 }
 
 /// The embedders that are compiled in; `hashing` always is.

@@ -1,4 +1,5 @@
 //! What several dbmanager adapters share. Not public API.
 
+pub mod connection;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;

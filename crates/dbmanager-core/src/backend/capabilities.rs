@@ -4,7 +4,8 @@
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Capabilities {
-    /// Filters are evaluated by the store. If not, the facade over-fetches and evaluates.
+    /// Filters are evaluated by the store, all or those of which `Backend::can_filter` says so. If
+    /// not, the facade over-fetches and evaluates.
     pub filter: bool,
     /// A write that was applied is found by the next search.
     pub searchable_on_apply: bool,
@@ -14,7 +15,10 @@ pub struct Capabilities {
     pub durable_on_apply: bool,
     /// The store checks the epoch in the statement that writes.
     pub epoch_checked: bool,
-    /// Vectors come back bit for bit.
+    /// Vectors come back bit for bit. If not (a store that normalises them), their content hash is
+    /// [`ContentHash::of_vector_shapes`], and the numbers are compared within a tolerance.
+    ///
+    /// [`ContentHash::of_vector_shapes`]: crate::model::ContentHash::of_vector_shapes
     pub exact_vectors: bool,
     /// Graph: paths between two documents can be listed.
     pub paths: bool,

@@ -59,6 +59,15 @@ pub trait Backend: Send + Sync + fmt::Debug {
     /// What the store can do and hold. Does not change while it is open.
     fn capabilities(&self) -> &Capabilities;
 
+    /// Whether searches, listings and counts take this filter. The default is what
+    /// [`Capabilities::filter`] says; a store whose own query language cannot express every filter
+    /// answers for each. A request with a filter that it cannot take is `Unsupported`; the facade
+    /// evaluates such a filter itself, over a bounded number of candidates.
+    fn can_filter(&self, filter: &Filter) -> bool {
+        let _ = filter;
+        self.capabilities().filter
+    }
+
     /// A real read that shows that the store answers. Changes nothing.
     async fn probe(&self) -> BackendResult<()>;
 

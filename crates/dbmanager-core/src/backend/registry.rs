@@ -1,6 +1,6 @@
 //! Factories of backends, in an explicit registry: no globals.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use serde::de::DeserializeOwned;
@@ -25,15 +25,20 @@ pub struct OpenContext {
     pub data_directory: Option<PathBuf>,
     /// Connections per store.
     pub pool_size: usize,
+    /// After this time the caller gives an attempt up. Adapters of servers hand it on as the
+    /// server's own limit for a statement, so that what nobody waits for ends there too, and as
+    /// their time limit for connecting.
+    pub attempt_timeout: Duration,
 }
 
 impl OpenContext {
-    /// A context with a pool of 4 and no data directory.
+    /// A context with a pool of 4, attempts of 10 s and no data directory.
     pub fn new(runtime: Runtime) -> Self {
         Self {
             runtime,
             data_directory: None,
             pool_size: 4,
+            attempt_timeout: Duration::from_secs(10),
         }
     }
 
@@ -46,6 +51,12 @@ impl OpenContext {
     /// Sets the number of connections per store.
     pub fn pool_size(mut self, pool_size: usize) -> Self {
         self.pool_size = pool_size;
+        self
+    }
+
+    /// Sets after which time an attempt is given up.
+    pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
+        self.attempt_timeout = timeout;
         self
     }
 }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     backend::Head,
-    model::{ChunkVector, ContentHash, DocumentRecord, Reference, Role, Version},
+    model::{ContentHash, DocumentRecord, Reference, Role, Version, nearly_same},
 };
 
 /// What a store should hold of a document.
@@ -61,14 +61,17 @@ impl Client {
         }
     }
 
-    /// The hash the store must compute; `None` where it may differ, for vectors that do not come
-    /// back exactly.
+    /// The hash the store must compute.
     pub(super) fn content_hash(&self, state: &Expected) -> Option<ContentHash> {
         let role = self.shared.role();
         match state {
-            Expected::Live(_, record) => (role != Role::Vector
-                || self.shared.capabilities().exact_vectors)
-                .then(|| record.content_hash(&self.collection.name, role)),
+            Expected::Live(_, record)
+                if role == Role::Vector && !self.shared.capabilities().exact_vectors =>
+            {
+                let vectors = record.vectors().vectors.iter();
+                Some(ContentHash::of_vector_shapes(vectors))
+            }
+            Expected::Live(_, record) => Some(record.content_hash(&self.collection.name, role)),
             Expected::Deleted(_) => Some(ContentHash::TOMBSTONE),
             Expected::Never => None,
         }
@@ -117,7 +120,7 @@ impl Client {
             let found = found.map(|f| f.vectors).unwrap_or_default();
             let expected = record.map_or(&[][..], |r| &r.vectors().vectors);
             ensure!(
-                same_vectors(&found, expected, exact),
+                found == expected || (!exact && nearly_same(expected, &found, true)),
                 "vectors of {id:?}: found {found:?}, expected {expected:?}"
             );
         }
@@ -174,20 +177,4 @@ impl Expected {
             Expected::Deleted(_) | Expected::Never => None,
         }
     }
-}
-
-/// Equal sets of chunks; the numbers within a thousandth where they need not come back exactly.
-fn same_vectors(found: &[ChunkVector], expected: &[ChunkVector], exact: bool) -> bool {
-    let near = |a: &ChunkVector, b: &ChunkVector| {
-        a.values.len() == b.values.len()
-            && a.values
-                .iter()
-                .zip(&b.values)
-                .all(|(a, b)| a.to_bits() == b.to_bits() || (!exact && (a - b).abs() <= 1e-3))
-    };
-    found.len() == expected.len()
-        && found
-            .iter()
-            .zip(expected)
-            .all(|(a, b)| (a.chunk, a.passage) == (b.chunk, b.passage) && near(a, b))
 }

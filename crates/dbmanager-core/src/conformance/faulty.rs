@@ -135,6 +135,10 @@ impl<B: Backend + ?Sized> Backend for Faulty<B> {
         self.inner.capabilities()
     }
 
+    fn can_filter(&self, filter: &Filter) -> bool {
+        self.inner.can_filter(filter)
+    }
+
     async fn probe(&self) -> BackendResult<()> {
         self.call(CallKind::Read, self.inner.probe()).await
     }

@@ -7,15 +7,16 @@ use super::{
         ConsistencyReport, Difference, DifferenceKind, OnProgress, Progress, StoreConsistency,
     },
     scratch::Scratch,
+    tolerance::{Wanted, settle_vectors},
 };
 use crate::{
     BoxFuture, Error, ErrorKind, Result,
     backend::{
-        Backend, BackendErrorKind, BackendResult, DocumentState, Fingerprint, Head, IdsRequest,
-        ListRequest, StoredRecord,
+        AnyBackend, Backend, BackendErrorKind, BackendResult, DocumentState, Fingerprint, Head,
+        IdsRequest, ListRequest, StoredRecord,
     },
     journal::{AppendRequest, Appended, Change, JournalErrorKind, PreconditionRequest},
-    model::{CollectionKey, ContentHash, Precondition, Role, Version},
+    model::{CollectionKey, ContentHash, Metric, Precondition, Role, Version},
     read::read_error,
     roster::Store,
     write::{DocumentKey, Participation, WriteRoom, journal_error},
@@ -176,13 +177,33 @@ impl StoreCheck<'_> {
         &self.options.room
     }
 
+    async fn connect(&self) -> Result<AnyBackend> {
+        let connected = self.store.connect().await;
+        connected.map_err(|e| read_error(self.store.role, e))
+    }
+
     async fn backend(&self) -> Result<Arc<dyn Backend>> {
-        let backend = self
-            .store
-            .connect()
-            .await
-            .map_err(|e| read_error(self.store.role, e))?;
-        Ok(backend.as_backend())
+        Ok(self.connect().await?.as_backend())
+    }
+
+    /// Where the store does not give vectors back bit for bit, compares them within a tolerance.
+    async fn settle(
+        &self,
+        collection: &CollectionKey,
+        wanted: &[Wanted<'_>],
+        held: &mut [Option<Fingerprint>],
+    ) -> Result<()> {
+        let AnyBackend::Vector(backend) = self.connect().await? else {
+            return Ok(());
+        };
+        if backend.capabilities().exact_vectors {
+            return Ok(());
+        }
+        let space = self.room().collection(&collection.name);
+        let space = space.and_then(|collection| collection.options.embedding_space);
+        let direction_only = space.is_some_and(|space| space.metric == Metric::Cosine);
+        let settled = settle_vectors(&backend, collection, direction_only, wanted, held).await;
+        self.answer(settled)
     }
 
     fn answer<T>(&self, result: BackendResult<T>) -> Result<T> {
@@ -316,7 +337,12 @@ impl StoreCheck<'_> {
         page: Vec<StoredRecord>,
     ) -> Result<()> {
         let ids: Vec<Arc<str>> = page.iter().map(|record| Arc::clone(&record.id)).collect();
-        let held = scratch.take(ids).await?;
+        let mut held = scratch.take(ids).await?;
+        let wanted: Vec<Wanted<'_>> = page
+            .iter()
+            .map(|record| (&record.id, record.version, &record.state))
+            .collect();
+        self.settle(collection, &wanted, &mut held).await?;
         let mut suspects = Vec::new();
         for (record, held) in page.into_iter().zip(held) {
             match record.state {
@@ -348,7 +374,13 @@ impl StoreCheck<'_> {
                 return Ok(());
             }
             let truths = self.truths(collection, &ids).await?;
-            let held = self.held(collection, &ids).await?;
+            let mut held = self.held(collection, &ids).await?;
+            let wanted: Vec<Wanted<'_>> = ids
+                .iter()
+                .zip(&truths)
+                .filter_map(|(id, truth)| truth.as_ref().map(|t| (id, t.version, &t.state)))
+                .collect();
+            self.settle(collection, &wanted, &mut held).await?;
             let after = self.truths(collection, &ids).await?;
             let mut moved = Vec::new();
             for (((id, truth), held), after) in ids.into_iter().zip(truths).zip(held).zip(after) {

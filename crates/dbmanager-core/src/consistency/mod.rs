@@ -4,6 +4,7 @@ mod check;
 mod rebuild;
 mod report;
 mod scratch;
+mod tolerance;
 
 pub use check::CheckConsistency;
 pub use rebuild::{Rebuild, RebuildReport};

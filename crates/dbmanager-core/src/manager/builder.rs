@@ -161,14 +161,16 @@ impl ManagerBuilder {
     ) -> Result<DatabaseManager> {
         let mut context =
             OpenContext::new(runtime.clone()).pool_size(settings.performance.connection_pool_size);
+        let resilience = ResilienceSettings::from(&settings.performance);
         context.data_directory = settings.data_directory.clone();
+        context.attempt_timeout = resilience.attempt_timeout;
         let roster = open_roster(
             RosterOpening {
                 registry: &self.registry,
                 journal: Arc::clone(&journal),
                 journal_location: journal_location.clone(),
                 context,
-                resilience: ResilienceSettings::from(&settings.performance),
+                resilience,
                 adopt: self.adopt,
             },
             roles(&settings),

@@ -5,6 +5,7 @@ mod document;
 mod filter;
 mod hit;
 mod id;
+mod nearness;
 mod query;
 mod receipt;
 mod record;
@@ -20,6 +21,7 @@ pub use hit::{
     Contribution, Hit, LegName, LegOutcome, LegReport, PageEnd, SearchResponse, Verification,
 };
 pub use id::{JournalId, OperationId, StoreId};
+pub(crate) use nearness::nearly_same;
 pub use query::{Fusion, Query, SearchType, TraversalDirection, Weights};
 pub use receipt::{
     DEFAULT_WRITE_TIMEOUT, Level, OnTimeout, OperationStatus, Precondition, Receipt, StoreReceipt,

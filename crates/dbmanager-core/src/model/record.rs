@@ -185,7 +185,7 @@ impl ContentHash {
             VectorOrigin::Caller => 0,
             VectorOrigin::Embedder => 1,
         }]);
-        hash.vectors(vectors.vectors.iter());
+        hash.vectors(vectors.vectors.iter(), Hasher::numbers);
         hash.finish()
     }
 
@@ -223,10 +223,18 @@ impl ContentHash {
         hash.finish()
     }
 
+    /// Vector, where the store does not give numbers back bit for bit: the set of (chunk, passage,
+    /// dimension), in any order.
+    pub fn of_vector_shapes<'a>(vectors: impl Iterator<Item = &'a ChunkVector>) -> Self {
+        let mut hash = Hasher::new(b"vector shapes");
+        hash.vectors(vectors, |_, _| {});
+        hash.finish()
+    }
+
     /// Vector: the set of (chunk, passage, numbers), in any order.
     pub fn of_vectors<'a>(vectors: impl Iterator<Item = &'a ChunkVector>) -> Self {
         let mut hash = Hasher::new(b"vector");
-        hash.vectors(vectors);
+        hash.vectors(vectors, Hasher::numbers);
         hash.finish()
     }
 }
@@ -263,7 +271,17 @@ impl Hasher {
         self.bytes(bytes.unwrap_or_default());
     }
 
-    fn vectors<'a>(&mut self, vectors: impl Iterator<Item = &'a ChunkVector>) {
+    fn numbers(&mut self, values: &[f32]) {
+        for value in values {
+            self.0.update(value.to_le_bytes());
+        }
+    }
+
+    fn vectors<'a>(
+        &mut self,
+        vectors: impl Iterator<Item = &'a ChunkVector>,
+        numbers: impl Fn(&mut Self, &[f32]),
+    ) {
         let mut vectors: Vec<_> = vectors.collect();
         vectors.sort_by_key(|v| v.chunk);
         for vector in vectors {
@@ -277,9 +295,7 @@ impl Hasher {
                 }
             }
             self.0.update((vector.values.len() as u64).to_le_bytes());
-            for value in &vector.values {
-                self.0.update(value.to_le_bytes());
-            }
+            numbers(self, &vector.values);
         }
     }
 

@@ -92,6 +92,10 @@ impl<B: Backend + ?Sized> Backend for Guarded<B> {
         self.inner.capabilities()
     }
 
+    fn can_filter(&self, filter: &Filter) -> bool {
+        self.inner.can_filter(filter)
+    }
+
     async fn probe(&self) -> BackendResult<()> {
         self.guard.probe("probe", || self.inner.probe()).await
     }

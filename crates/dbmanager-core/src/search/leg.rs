@@ -190,14 +190,14 @@ impl Leg {
     pub(super) fn push_down(
         &mut self,
         search: &Search<'_>,
-        store_filters: bool,
+        can_filter: impl Fn(&Filter) -> bool,
         size: usize,
     ) -> (Option<Arc<Filter>>, usize) {
         match &search.filter {
-            Some(_) if !store_filters => {
+            Some(filter) if !can_filter(filter) => {
                 let size = (size * UNFILTERED_FACTOR).min(MAX_CANDIDATES);
                 self.note(format!(
-                    "the store cannot filter: the filter is evaluated over its best {size}"
+                    "the store cannot evaluate this filter: it is evaluated over its best {size}"
                 ));
                 (None, size)
             }

@@ -97,7 +97,7 @@ pub(super) async fn semantic(search: &Search<'_>, size: usize) -> Leg {
         leg.answer(caught_up);
         return leg;
     }
-    let (filter, size) = leg.push_down(search, backend.capabilities().filter, size);
+    let (filter, size) = leg.push_down(search, |filter| backend.can_filter(filter), size);
     let requests = asked_collections(search).map(|(index, key)| {
         let request =
             VectorSearchRequest::new(key.clone(), Arc::clone(&vector), size).filter(filter.clone());
@@ -158,7 +158,7 @@ pub(super) async fn metadata(search: &Search<'_>, size: usize) -> Leg {
         Ok(store) => store,
         Err(failure) => return Leg::failed(LegName::Metadata, failure),
     };
-    let (filter, size) = leg.push_down(search, backend.capabilities().filter, size);
+    let (filter, size) = leg.push_down(search, |filter| backend.can_filter(filter), size);
     let requests = (0..).zip(search.scope).map(|(index, collection)| {
         let request =
             TextSearchRequest::new(collection.key.clone(), Arc::clone(&search.text), size)

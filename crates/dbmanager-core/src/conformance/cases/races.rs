@@ -12,6 +12,7 @@ use crate::{
         expect::Expected,
         trial::{CaseResult, Failure, Trial},
     },
+    model::nearly_same,
 };
 
 cases!(EVERY_ROLE;
@@ -190,15 +191,10 @@ async fn read_once(client: &Client, last: u64) -> CaseResult<(u64, bool)> {
             let found = found.into_iter().next().flatten().ok_or_else(absent)?;
             let number = number_of(found.version)?;
             let expected = sample("a", number);
-            let chunks = |vectors: &[crate::model::ChunkVector]| -> Vec<_> {
-                vectors.iter().map(|v| (v.chunk, v.passage)).collect()
-            };
             let expected = &expected.vectors().vectors;
-            let same = if vector.capabilities().exact_vectors {
-                found.vectors == *expected
-            } else {
-                chunks(&found.vectors) == chunks(expected)
-            };
+            let exact = vector.capabilities().exact_vectors;
+            let same =
+                found.vectors == *expected || !exact && nearly_same(expected, &found.vectors, true);
             (number, same)
         }
         AnyBackend::Graph(graph) => {

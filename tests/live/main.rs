@@ -1,0 +1,14 @@
+//! Every adapter of a server against the real server, over its real protocol.
+//!
+//! Servers are named by environment variables (`scripts/servers env` prints them). One that is not
+//! named is reported as *not tested*; it is a failure if `DBMANAGER_TEST_REQUIRED` lists it (names
+//! separated by commas, or `registry` for every server that the package registries give).
+//!
+//! ```text
+//! eval "$(scripts/servers env)"
+//! cargo test --all-features --test live
+//! ```
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod environment;
+mod suite;
