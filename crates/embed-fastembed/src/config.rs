@@ -30,6 +30,10 @@ pub(crate) struct FastembedConfig {
     pub(crate) pooling: PoolingMethod,
     #[serde(default = "default_max_length")]
     pub(crate) max_length: usize,
+    #[serde(default = "default_chunk_overlap")]
+    pub(crate) chunk_overlap: usize,
+    #[serde(default = "default_batch_size")]
+    pub(crate) batch_size: usize,
     #[serde(default)]
     pub(crate) document_prefix: String,
     #[serde(default)]
@@ -40,6 +44,14 @@ pub(crate) struct FastembedConfig {
 
 fn default_max_length() -> usize {
     256
+}
+
+fn default_chunk_overlap() -> usize {
+    32
+}
+
+fn default_batch_size() -> usize {
+    1
 }
 
 /// The files of a model, read.
@@ -57,6 +69,7 @@ impl FastembedConfig {
             .map_err(|cause| EmbedError::config(format!("embedding.config: {cause}")))?;
         for (key, number) in [
             ("max_length", Some(config.max_length)),
+            ("batch_size", Some(config.batch_size)),
             ("threads", config.threads),
         ] {
             if number == Some(0) {

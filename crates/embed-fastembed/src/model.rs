@@ -2,22 +2,30 @@
 
 use std::{
     fmt,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
-use dbmanager_core::embed::{BlockingModel, EmbedError, EmbedderKind};
+use dbmanager_core::{
+    embed::{BlockingModel, EmbedDocument, EmbedError, EmbedderKind},
+    model::Passage,
+};
 use fastembed::{
     InitOptionsUserDefined, Pooling, TextEmbedding, TokenizerFiles, UserDefinedEmbeddingModel,
 };
 use sha2::{Digest, Sha256};
 
-use crate::config::{FastembedConfig, ModelFiles, PoolingMethod};
+use crate::{
+    config::{FastembedConfig, ModelFiles, PoolingMethod},
+    passages::Splitter,
+};
 
 pub(crate) struct FastembedModel {
     name: String,
     dimension: u32,
     document_prefix: String,
     query_prefix: String,
+    batch_size: usize,
+    splitter: Splitter,
     session: Mutex<TextEmbedding>,
 }
 
@@ -33,14 +41,22 @@ impl FastembedModel {
                 "the ONNX Runtime library {library:?} cannot be loaded: {cause}"
             ))
         })?;
+        let session = session(config, files)?;
+        let splitter = Splitter::new(
+            &session.tokenizer,
+            &config.document_prefix,
+            config.chunk_overlap,
+        )?;
         let mut model = Self {
             name,
             dimension: 0,
             document_prefix: config.document_prefix.clone(),
             query_prefix: config.query_prefix.clone(),
-            session: Mutex::new(session(config, files)?),
+            batch_size: config.batch_size,
+            splitter,
+            session: Mutex::new(session),
         };
-        let tried = model.embed("probe".to_owned())?;
+        let tried = model.embed(&["probe"])?.pop().unwrap_or_default();
         model.dimension = u32::try_from(tried.len())
             .ok()
             .filter(|dimension| *dimension > 0)
@@ -48,22 +64,38 @@ impl FastembedModel {
         Ok(model)
     }
 
-    fn embed_prefixed(&self, prefix: &str, text: &str) -> Result<Vec<f32>, EmbedError> {
-        if !text.chars().any(char::is_alphanumeric) {
-            return Ok(Vec::new());
-        }
-        self.embed(format!("{prefix}{text}"))
+    /// A vector for each text, an empty one for what has neither letter nor digit.
+    fn embed_prefixed<T: AsRef<str>>(
+        &self,
+        prefix: &str,
+        texts: &[T],
+    ) -> Result<Vec<Vec<f32>>, EmbedError> {
+        let says = |text: &T| text.as_ref().chars().any(char::is_alphanumeric);
+        let prefixed: Vec<_> = texts
+            .iter()
+            .filter(|text| says(text))
+            .map(|text| format!("{prefix}{}", text.as_ref()))
+            .collect();
+        let mut vectors = self.embed(&prefixed)?.into_iter();
+        let lost = || EmbedError::new("the model answered too few vectors");
+        texts
+            .iter()
+            .map(|text| match says(text) {
+                true => vectors.next().ok_or_else(lost),
+                false => Ok(Vec::new()),
+            })
+            .collect()
     }
 
-    fn embed(&self, text: String) -> Result<Vec<f32>, EmbedError> {
+    fn embed<T: AsRef<str> + Send + Sync>(&self, texts: &[T]) -> Result<Vec<Vec<f32>>, EmbedError> {
+        if texts.is_empty() {
+            return Ok(Vec::new());
+        }
         // A panic inside leaves nothing half changed that the next call would read.
         let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut vectors = session
-            .embed([text], Some(1))
-            .map_err(|cause| EmbedError::new(format!("the model failed: {cause}")))?;
-        vectors
-            .pop()
-            .ok_or_else(|| EmbedError::new("the model answered no vector"))
+        session
+            .embed(texts, Some(self.batch_size))
+            .map_err(|cause| EmbedError::new(format!("the model failed: {cause}")))
     }
 }
 
@@ -133,10 +165,27 @@ impl BlockingModel for FastembedModel {
     }
 
     fn embed_document(&self, text: &str) -> Result<Vec<f32>, EmbedError> {
-        self.embed_prefixed(&self.document_prefix, text)
+        one(self.embed_prefixed(&self.document_prefix, &[text])?)
+    }
+
+    fn embed_documents(&self, texts: &[Arc<str>]) -> Result<Vec<Vec<f32>>, EmbedError> {
+        self.embed_prefixed(&self.document_prefix, texts)
+    }
+
+    fn passages(
+        &self,
+        document: &EmbedDocument,
+    ) -> Result<Vec<(Option<Passage>, Arc<str>)>, EmbedError> {
+        self.splitter.split(document)
     }
 
     fn embed_query(&self, text: &str) -> Result<Vec<f32>, EmbedError> {
-        self.embed_prefixed(&self.query_prefix, text)
+        one(self.embed_prefixed(&self.query_prefix, &[text])?)
     }
+}
+
+fn one(mut vectors: Vec<Vec<f32>>) -> Result<Vec<f32>, EmbedError> {
+    vectors
+        .pop()
+        .ok_or_else(|| EmbedError::new("the model answered no vector"))
 }

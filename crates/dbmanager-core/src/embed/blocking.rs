@@ -6,8 +6,11 @@ use async_trait::async_trait;
 use futures_util::future::try_join_all;
 use tokio::sync::Semaphore;
 
-use super::{EmbedError, Embedder, EmbedderKind};
-use crate::{Runtime, model::Metric};
+use super::{EmbedDocument, EmbedError, Embedder, EmbedderKind, PassageVector};
+use crate::{
+    Runtime,
+    model::{Metric, Passage},
+};
 
 /// A model that computes on the calling thread. [`BlockingEmbedder`] makes an [`Embedder`] of it;
 /// what that trait owes holds for this one.
@@ -31,6 +34,26 @@ pub trait BlockingModel: Send + Sync + fmt::Debug + 'static {
     /// # Errors
     /// The model failed.
     fn embed_document(&self, text: &str) -> Result<Vec<f32>, EmbedError>;
+
+    /// The vectors of some documents, in order. The default embeds one after the other.
+    ///
+    /// # Errors
+    /// The model failed.
+    fn embed_documents(&self, texts: &[Arc<str>]) -> Result<Vec<Vec<f32>>, EmbedError> {
+        texts.iter().map(|text| self.embed_document(text)).collect()
+    }
+
+    /// The texts to embed for a document, in order, each with the passage that its vector stands
+    /// for. The default is the whole document as one text.
+    ///
+    /// # Errors
+    /// The text cannot be split.
+    fn passages(
+        &self,
+        document: &EmbedDocument,
+    ) -> Result<Vec<(Option<Passage>, Arc<str>)>, EmbedError> {
+        Ok(vec![(None, document.joined())])
+    }
 
     /// The vector of a query, or an empty one. The default treats it like a document.
     ///
@@ -112,11 +135,20 @@ impl<M: BlockingModel> Embedder for BlockingEmbedder<M> {
     async fn embed_documents(&self, texts: Vec<Arc<str>>) -> Result<Vec<Vec<f32>>, EmbedError> {
         let jobs = texts.chunks(TEXTS_PER_JOB).map(|texts| {
             let texts = texts.to_vec();
+            self.run(move |model| model.embed_documents(&texts))
+        });
+        Ok(try_join_all(jobs).await?.into_iter().flatten().collect())
+    }
+
+    async fn embed_passages(
+        &self,
+        documents: Vec<EmbedDocument>,
+    ) -> Result<Vec<Vec<PassageVector>>, EmbedError> {
+        let jobs = documents.chunks(TEXTS_PER_JOB).map(|documents| {
+            let documents = documents.to_vec();
             self.run(move |model| {
-                texts
-                    .iter()
-                    .map(|text| model.embed_document(text))
-                    .collect::<Result<Vec<_>, _>>()
+                let sets = documents.iter().map(|document| embed_one(model, document));
+                sets.collect::<Result<Vec<_>, _>>()
             })
         });
         Ok(try_join_all(jobs).await?.into_iter().flatten().collect())
@@ -125,6 +157,18 @@ impl<M: BlockingModel> Embedder for BlockingEmbedder<M> {
     async fn embed_query(&self, text: Arc<str>) -> Result<Vec<f32>, EmbedError> {
         self.run(move |model| model.embed_query(&text)).await
     }
+}
+
+fn embed_one<M: BlockingModel>(
+    model: &M,
+    document: &EmbedDocument,
+) -> Result<Vec<PassageVector>, EmbedError> {
+    let (passages, texts): (Vec<_>, Vec<_>) = model.passages(document)?.into_iter().unzip();
+    let vectors = model.embed_documents(&texts)?;
+    let vectors = passages.into_iter().zip(vectors);
+    Ok(vectors
+        .map(|(passage, values)| PassageVector::of(passage, values))
+        .collect())
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{EmbedError, Embedder, EmbedderKind};
-use crate::model::Metric;
+use super::{EmbedDocument, EmbedError, Embedder, EmbedderKind, PassageVector};
+use crate::model::{Metric, Passage};
 
 /// An embedder whose answers are checked: one vector per text, each empty or of the dimension with
 /// finite numbers and not all zero.
@@ -15,6 +15,30 @@ pub(crate) struct CheckedEmbedder(Arc<dyn Embedder>);
 impl CheckedEmbedder {
     pub(crate) fn new(embedder: Arc<dyn Embedder>) -> Self {
         Self(embedder)
+    }
+
+    fn check_number(&self, answered: usize, asked: usize) -> Result<(), EmbedError> {
+        if answered == asked {
+            return Ok(());
+        }
+        Err(EmbedError::new(format!(
+            "the model {:?} answered {answered} vectors for {asked} texts",
+            self.model(),
+        )))
+    }
+
+    fn check_passage(&self, passage: Option<Passage>, text: &str) -> Result<(), EmbedError> {
+        let inside = passage.is_none_or(|passage| {
+            let (start, end) = (passage.start as usize, passage.end as usize);
+            text.get(start..end).is_some()
+        });
+        if inside {
+            return Ok(());
+        }
+        Err(EmbedError::new(format!(
+            "the model {:?} answered a passage that is not a part of the text",
+            self.model(),
+        )))
     }
 
     fn check(&self, vector: &[f32]) -> Result<(), EmbedError> {
@@ -59,15 +83,25 @@ impl Embedder for CheckedEmbedder {
     async fn embed_documents(&self, texts: Vec<Arc<str>>) -> Result<Vec<Vec<f32>>, EmbedError> {
         let asked = texts.len();
         let vectors = self.0.embed_documents(texts).await?;
-        if vectors.len() != asked {
-            return Err(EmbedError::new(format!(
-                "the model {:?} answered {} vectors for {asked} texts",
-                self.model(),
-                vectors.len()
-            )));
-        }
+        self.check_number(vectors.len(), asked)?;
         vectors.iter().try_for_each(|vector| self.check(vector))?;
         Ok(vectors)
+    }
+
+    async fn embed_passages(
+        &self,
+        documents: Vec<EmbedDocument>,
+    ) -> Result<Vec<Vec<PassageVector>>, EmbedError> {
+        let texts: Vec<_> = documents.iter().map(|d| Arc::clone(&d.text)).collect();
+        let sets = self.0.embed_passages(documents).await?;
+        self.check_number(sets.len(), texts.len())?;
+        for (set, text) in sets.iter().zip(texts) {
+            for vector in set {
+                self.check(&vector.values)?;
+                self.check_passage(vector.passage, &text)?;
+            }
+        }
+        Ok(sets)
     }
 
     async fn embed_query(&self, text: Arc<str>) -> Result<Vec<f32>, EmbedError> {

@@ -9,6 +9,7 @@
 mod blocking;
 mod checked;
 mod hashing;
+mod passage;
 mod registry;
 
 use std::{error::Error as StdError, fmt, sync::Arc};
@@ -18,6 +19,7 @@ use async_trait::async_trait;
 pub use blocking::{BlockingEmbedder, BlockingModel};
 pub(crate) use checked::CheckedEmbedder;
 pub use hashing::{HashingEmbedder, HashingModel};
+pub use passage::{EmbedDocument, PassageVector};
 pub use registry::{EmbedderFactory, EmbedderRegistry};
 
 use crate::{
@@ -67,6 +69,22 @@ pub trait Embedder: Send + Sync + fmt::Debug {
     /// # Errors
     /// The model failed: for all texts, none is embedded.
     async fn embed_documents(&self, texts: Vec<Arc<str>>) -> Result<Vec<Vec<f32>>, EmbedError>;
+
+    /// The vectors of each document, in order: one of the whole, or, from an embedder whose model
+    /// sees only so much of a text at once, one for each passage, in order of the text and together
+    /// covering all of it. The default embeds [`EmbedDocument::joined`] as one text.
+    ///
+    /// # Errors
+    /// The model failed: for all documents, none is embedded.
+    async fn embed_passages(
+        &self,
+        documents: Vec<EmbedDocument>,
+    ) -> Result<Vec<Vec<PassageVector>>, EmbedError> {
+        let texts = documents.iter().map(EmbedDocument::joined).collect();
+        let vectors = self.embed_documents(texts).await?;
+        let whole = |values| vec![PassageVector::whole(values)];
+        Ok(vectors.into_iter().map(whole).collect())
+    }
 
     /// The vector of a query, or an empty one.
     ///

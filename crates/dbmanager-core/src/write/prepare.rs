@@ -9,7 +9,7 @@ use super::WriteRoom;
 use crate::{
     Error, ErrorKind, Result,
     backend::Limits,
-    embed::EmbedderKind,
+    embed::{EmbedDocument, EmbedderKind, PassageVector},
     model::{
         ChunkVector, Collection, CollectionOptions, Document, DocumentRecord, EmbeddingSpace,
         Metadata, Metric, Reference, VectorOrigin, VectorSet,
@@ -244,16 +244,9 @@ impl Draft {
         Some(self.vectors.as_ref()?.vectors.first()?.values.len())
     }
 
-    /// What the embedder sees: the title on a line of its own, then the text.
-    fn embedded_text(&self) -> String {
-        match (
-            self.document.title.is_empty(),
-            self.document.text.is_empty(),
-        ) {
-            (false, false) => format!("{}\n{}", self.document.title, self.document.text),
-            (false, true) => self.document.title.clone(),
-            _ => self.document.text.clone(),
-        }
+    /// What the embedder sees.
+    fn embed_document(&self) -> EmbedDocument {
+        EmbedDocument::new(self.document.title.as_str(), self.document.text.as_str())
     }
 
     /// # Errors
@@ -271,8 +264,8 @@ impl Draft {
     }
 }
 
-fn text_hash(text: &str) -> [u8; 32] {
-    Sha256::digest(text.as_bytes()).into()
+fn text_hash(document: &EmbedDocument) -> [u8; 32] {
+    Sha256::digest(document.joined().as_bytes()).into()
 }
 
 impl WriteRoom {
@@ -411,16 +404,21 @@ impl WriteRoom {
             self.reuse_vectors(collection, &mut wanted).await;
             wanted.retain(|(_, draft)| draft.vectors.is_none());
         }
+        let limits = self.limits();
         for chunk in wanted.chunks_mut(EMBED_BATCH) {
-            let texts: Vec<Arc<str>> = chunk
+            let documents: Vec<_> = chunk
                 .iter()
-                .map(|(_, draft)| Arc::from(draft.embedded_text()))
+                .map(|(_, draft)| draft.embed_document())
                 .collect();
-            let hashes: Vec<_> = texts.iter().map(|text| text_hash(text)).collect();
-            match embedder.embed_documents(texts).await {
-                Ok(vectors) if vectors.len() == hashes.len() => {
-                    for (((_, draft), values), hash) in chunk.iter_mut().zip(vectors).zip(hashes) {
-                        draft.vectors = Some(embedded_set(values, hash));
+            let hashes: Vec<_> = documents.iter().map(text_hash).collect();
+            match embedder.embed_passages(documents).await {
+                Ok(sets) if sets.len() == hashes.len() => {
+                    for (((index, draft), set), hash) in chunk.iter_mut().zip(sets).zip(hashes) {
+                        let set = embedded_set(set, hash);
+                        match at_most("passages to embed", set.vectors.len(), limits.max_vectors) {
+                            Ok(()) => draft.vectors = Some(set),
+                            Err(error) => failed.push((*index, error)),
+                        }
                     }
                 }
                 Ok(vectors) => {
@@ -458,7 +456,7 @@ impl WriteRoom {
             };
             let set = record.vectors();
             if set.origin == VectorOrigin::Embedder
-                && set.text_hash == Some(text_hash(&draft.embedded_text()))
+                && set.text_hash == Some(text_hash(&draft.embed_document()))
             {
                 draft.vectors = Some(set.clone());
             }
@@ -466,20 +464,19 @@ impl WriteRoom {
     }
 }
 
-fn embedded_set(values: Vec<f32>, hash: [u8; 32]) -> VectorSet {
-    let vectors = if values.is_empty() {
-        Vec::new()
-    } else {
-        vec![ChunkVector {
-            chunk: 0,
-            passage: None,
-            values,
-        }]
-    };
+fn embedded_set(vectors: Vec<PassageVector>, hash: [u8; 32]) -> VectorSet {
+    let said = vectors.into_iter().filter(|v| !v.values.is_empty());
     VectorSet {
         origin: VectorOrigin::Embedder,
         text_hash: Some(hash),
-        vectors,
+        vectors: (0..)
+            .zip(said)
+            .map(|(chunk, vector)| ChunkVector {
+                chunk,
+                passage: vector.passage,
+                values: vector.values,
+            })
+            .collect(),
     }
 }
 
