@@ -7,6 +7,12 @@
 //! DIR has BEIR's form: `corpus.jsonl`, `queries.jsonl`, `qrels/test.tsv`, and here also
 //! `links.tsv` (from, to, kind), whose lines become references. A folder without `corpus.jsonl` is
 //! taken as a folder of such collections; without DIR, `DBMANAGER_DATASETS` names it.
+//!
+//! The embedder is the built-in one unless a configuration says otherwise:
+//!
+//! ```text
+//! cargo run --release --features fastembed --example evaluate -- DIR --config examples/config/minilm.toml
+//! ```
 
 #[path = "support/data_directory.rs"]
 mod data_directory;
@@ -53,6 +59,10 @@ struct Arguments {
     /// that is there with as many documents is used as it is.
     #[arg(long)]
     data: Option<PathBuf>,
+    /// A configuration of embedded stores to use instead of the default one; the environment
+    /// (`DBMANAGER__…`) goes over it.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Prints JSON.
     #[arg(long)]
     json: bool,
@@ -176,7 +186,13 @@ async fn evaluate(arguments: &Arguments, directory: &Path) -> Result<Evaluation,
     let judged = judged::read(directory, &arguments.qrels)?;
     let place = arguments.data.as_ref().map(|data| data.join(&name));
     let data = DataDirectory::new(place)?;
-    let db = DatabaseManager::open(Config::embedded(data.path())).await?;
+    let config = match &arguments.config {
+        Some(file) => Config::from_file(file)?
+            .with_process_environment()?
+            .data_directory(data.path()),
+        None => Config::embedded(data.path()),
+    };
+    let db = DatabaseManager::open(config).await?;
     ingest(&db, &judged).await?;
     let weights = default_weights(&db, &judged.queries).await?;
     let mut rows: Vec<Row> = Vec::new();

@@ -5,6 +5,13 @@
 //! cargo run --release --example quickstart
 //! cargo run --release --example quickstart -- crash safe storage
 //! ```
+//!
+//! With a configuration it does the same on the stores that the file names, but for the failure,
+//! which it can only cause in embedded ones:
+//!
+//! ```text
+//! cargo run --release --features postgres,neo4j,chromadb --example quickstart -- --config examples/config/servers.toml
+//! ```
 
 #[path = "support/data_directory.rs"]
 mod data_directory;
@@ -40,6 +47,10 @@ struct Arguments {
     /// end].
     #[arg(long)]
     data: Option<PathBuf>,
+    /// A configuration to use instead of embedded stores; the environment (`DBMANAGER__…`) goes
+    /// over it.
+    #[arg(long, value_name = "FILE", conflicts_with = "data")]
+    config: Option<PathBuf>,
     /// Prints one JSON object instead of text.
     #[arg(long)]
     json: bool,
@@ -51,11 +62,12 @@ struct Arguments {
 /// Everything this program shows, as `--json` prints it.
 #[derive(Serialize)]
 struct Report {
-    data: PathBuf,
+    stores: String,
     journal: String,
     source: String,
     documents: usize,
-    catch_up: CatchUp,
+    /// Absent where no failure was caused.
+    catch_up: Option<CatchUp>,
     consistency: ConsistencyReport,
     search: SearchResponse,
     searches: Vec<Outcome>,
@@ -69,6 +81,37 @@ struct CatchUp {
     receipt: Receipt,
     health_while_locked: Health,
     health_after: Health,
+}
+
+/// Where the documents go.
+enum Place {
+    Embedded(DataDirectory),
+    Configured(PathBuf),
+}
+
+impl Place {
+    fn new(arguments: &Arguments) -> std::io::Result<Self> {
+        Ok(match &arguments.config {
+            Some(file) => Self::Configured(file.clone()),
+            None => Self::Embedded(DataDirectory::new(arguments.data.clone())?),
+        })
+    }
+
+    fn config(&self) -> dbmanager::Result<Config> {
+        match self {
+            Self::Embedded(data) => Ok(support::config(data.path())),
+            Self::Configured(file) => Config::from_file(file)?.with_process_environment(),
+        }
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Embedded(data) => write!(f, "embedded in {data}"),
+            Self::Configured(file) => write!(f, "as {} says", file.display()),
+        }
+    }
 }
 
 #[tokio::main]
@@ -85,17 +128,17 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: &Arguments) -> Result<bool, Box<dyn std::error::Error>> {
-    let data = DataDirectory::new(arguments.data.clone())?;
+    let place = Place::new(arguments)?;
     let crates = support::load()?;
     let documents = crates.documents.len();
-    let db = DatabaseManager::open(support::config(data.path())).await?;
+    let db = DatabaseManager::open(place.config()?).await?;
     let show = !arguments.json;
     if show {
-        terminal::opening(&data, &crates.source, documents);
+        terminal::opening(&place.to_string(), &crates.source, documents);
     }
-    let catch_up = store(&db, &data, crates.documents, show).await?;
+    let catch_up = store(&db, &place, crates.documents, show).await?;
     let report = Report {
-        data: data.path().to_owned(),
+        stores: place.to_string(),
         journal: db.journal_location().to_owned(),
         source: crates.source,
         documents,
@@ -127,18 +170,19 @@ async fn run(arguments: &Arguments) -> Result<bool, Box<dyn std::error::Error>> 
 /// connection, of which the manager knows nothing.
 async fn store(
     db: &DatabaseManager,
-    data: &DataDirectory,
+    place: &Place,
     documents: Vec<Document>,
     show: bool,
-) -> Result<CatchUp, Box<dyn std::error::Error>> {
+) -> Result<Option<CatchUp>, Box<dyn std::error::Error>> {
     let progress = progress(documents.len(), show);
     let mut catch_up = None;
     let batches: Vec<Vec<Document>> = documents.chunks(BATCH).map(<[_]>::to_vec).collect();
     for (index, batch) in batches.iter().enumerate() {
-        let lock = if index == batches.len() / 2 {
-            Some(WriteLock::take(&data.path().join("vector.db"))?)
-        } else {
-            None
+        let lock = match place {
+            Place::Embedded(data) if index == batches.len() / 2 => {
+                Some(WriteLock::take(&data.path().join("vector.db"))?)
+            }
+            _ => None,
         };
         let receipts = db.store_documents(COLLECTION, batch.clone()).await?;
         let receipts = receipts
@@ -157,7 +201,7 @@ async fn store(
         }
     }
     progress.finish_and_clear();
-    catch_up.ok_or_else(|| "there was no document to store".into())
+    Ok(catch_up)
 }
 
 /// Takes down what is pending, gives the lock back, and waits until nothing is pending any more.

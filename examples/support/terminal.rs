@@ -8,14 +8,14 @@ use dbmanager::{
     model::{Contribution, Hit, LegReport, Receipt, SearchResponse, StoreWriteState},
 };
 
-use super::{data_directory::DataDirectory, support::searches::Outcome};
+use super::support::searches::Outcome;
 
 /// Characters of a text that are shown.
 const EXCERPT: usize = 70;
 
-pub(crate) fn opening(data: &DataDirectory, source: &str, documents: usize) {
+pub(crate) fn opening(stores: &str, source: &str, documents: usize) {
     println!("{documents} crates from {source}");
-    println!("data in {data}\n");
+    println!("stores {stores}\n");
 }
 
 pub(crate) fn locked(receipt: &Receipt, health: &Health) {

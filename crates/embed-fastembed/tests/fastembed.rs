@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use dbmanager_core::{
     Runtime,
-    embed::{EmbedError, Embedder, EmbedderFactory, EmbedderKind},
+    embed::{EmbedDocument, EmbedError, Embedder, EmbedderFactory, EmbedderKind},
     model::Metric,
 };
 use dbmanager_embed_fastembed::FastembedFactory;
@@ -121,6 +121,47 @@ async fn a_real_model_keeps_the_promises_of_the_trait() {
     shorter["max_length"] = json!(64);
     let shorter = open(shorter).await.unwrap();
     assert_ne!(shorter.model(), embedder.model(), "another space");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_document_is_embedded_passage_by_passage() {
+    let Some(mut config) = named_model() else {
+        eprintln!("not tested: the environment names no model");
+        return;
+    };
+    config["max_length"] = json!(64);
+    config["chunk_overlap"] = json!(8);
+    let embedder = open(config.clone()).await.unwrap();
+    let filler = "The committee met on Tuesday and approved the minutes of the last meeting. ";
+    let text = format!("{}Penguins huddle together in the cold.", filler.repeat(12));
+    let long = EmbedDocument::new("Minutes", text.as_str());
+    let short = EmbedDocument::new("Minutes", "Nothing was decided.");
+    let documents = vec![long, short];
+    let mut sets = embedder.embed_passages(documents.clone()).await.unwrap();
+    assert_eq!(sets[1].len(), 1);
+    assert_eq!(sets[1][0].passage, None, "it fits");
+    let long = sets.remove(0);
+    assert!(long.len() >= 3, "{} passages", long.len());
+    let ends: Vec<_> = long.iter().map(|v| v.passage.unwrap()).collect();
+    assert_eq!(ends[0].start, 0);
+    assert_eq!(ends[ends.len() - 1].end as usize, text.len());
+    assert!(ends.windows(2).all(|pair| pair[1].start <= pair[0].end));
+    let query = embedder.embed_query("penguins in the cold".into()).await;
+    let query = query.unwrap();
+    let score = |vector: &[f32]| Metric::Cosine.score(&query, vector);
+    let best =
+        (0..long.len()).max_by(|a, b| score(&long[*a].values).total_cmp(&score(&long[*b].values)));
+    assert_eq!(best, Some(long.len() - 1), "the end of the text is seen");
+
+    config["chunk_overlap"] = json!(62);
+    let message = message(config.clone()).await;
+    assert!(message.contains("chunk_overlap"), "{message}");
+    // The prefix takes its share of what the model sees.
+    config["chunk_overlap"] = json!(8);
+    config["document_prefix"] = json!("one two three four five six seven eight nine ten: ");
+    let prefixed = open(config).await.unwrap();
+    let more = prefixed.embed_passages(documents).await.unwrap();
+    assert!(more[0].len() > long.len(), "{}", more[0].len());
 }
 
 #[tokio::test(flavor = "multi_thread")]

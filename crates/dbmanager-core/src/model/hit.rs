@@ -173,6 +173,20 @@ impl Hit {
             .filter(|c| c.rank.is_some())
             .map(|c| c.leg.role())
     }
+
+    /// The part of the text that matched, where a leg knows it: of a long document, the best of its
+    /// passages.
+    ///
+    /// `None` if the hit was found as a whole, or the text is not (any more) the one that was
+    /// searched.
+    pub fn passage(&self) -> Option<&str> {
+        if self.verification != Verification::Current {
+            return None;
+        }
+        let passage = self.contributions.iter().find_map(|c| c.passage)?;
+        let text = &self.document.as_ref()?.text;
+        text.get(passage.start as usize..passage.end as usize)
+    }
 }
 
 /// Why a page ended.
