@@ -4,6 +4,7 @@
 //! adapters that were compiled in. Adapter authors read [`backend`] first.
 
 pub mod backend;
+mod cache;
 pub mod config;
 #[cfg(feature = "conformance")]
 pub mod conformance;

@@ -11,7 +11,7 @@ use crate::{
     },
     model::{CollectionKey, DocumentRecord, Filter, Role, StoredDocument, Version},
     roster::store_error,
-    write::{DocumentKey, Participation, WriteRoom, journal_error},
+    write::{DocumentKey, Participation, Revision, WriteRoom, journal_error},
 };
 
 /// The newest known record of a document, if it is live.
@@ -152,10 +152,21 @@ impl WriteRoom {
         let mut answers: Vec<Option<Result<Current>>> = vec![None; ids.len()];
         let mut in_journal: Vec<(usize, Version)> = Vec::new();
         let mut in_authority: Vec<usize> = Vec::new();
-        for (index, id) in ids.iter().enumerate() {
-            let document = DocumentKey::new(collection.clone(), Arc::clone(id));
-            match self.backlog.newest(&document) {
-                None => in_authority.push(index),
+        // Read before the backlog and the authority are: see `Revisions`.
+        let documents: Vec<_> = ids
+            .iter()
+            .map(|id| {
+                let document = DocumentKey::new(collection.clone(), Arc::clone(id));
+                let revision = self.backlog.revisions.of_document(&document);
+                (document, revision)
+            })
+            .collect();
+        for (index, (document, revision)) in documents.iter().enumerate() {
+            match self.backlog.newest(document) {
+                None => match self.cached(document, *revision) {
+                    Some(found) => answers[index] = Some(Ok(Some(found))),
+                    None => in_authority.push(index),
+                },
                 Some(newest) => match newest.content {
                     Some(state) => answers[index] = Some(Ok(current(newest.version, &state))),
                     None => in_journal.push((index, newest.version)),
@@ -182,10 +193,26 @@ impl WriteRoom {
         }
         self.ask_authority(collection, ids, &in_authority, &mut answers)
             .await;
+        if let Some(cache) = &self.cache {
+            for index in in_authority {
+                if let Some(Ok(Some(found))) = &answers[index] {
+                    let (document, revision) = &documents[index];
+                    cache.keep_document(document.clone(), *revision, found.clone());
+                }
+            }
+        }
         answers
             .into_iter()
             .map(|answer| answer.unwrap_or(Ok(None)))
             .collect()
+    }
+
+    fn cached(
+        &self,
+        document: &DocumentKey,
+        revision: Revision,
+    ) -> Option<(Version, Arc<DocumentRecord>)> {
+        self.cache.as_ref()?.document(document, revision)
     }
 
     async fn ask_authority(

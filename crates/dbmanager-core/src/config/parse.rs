@@ -117,6 +117,7 @@ fn performance(root: &mut Section<'_>) -> Result<PerformanceSettings> {
             "retry_attempts",
             "circuit_breaker_threshold",
             "cache_ttl",
+            "cache_size",
             "batch_size",
         ],
     )?;
@@ -135,6 +136,7 @@ fn performance(root: &mut Section<'_>) -> Result<PerformanceSettings> {
             .number("circuit_breaker_threshold")?
             .unwrap_or(default.circuit_breaker_threshold),
         cache_ttl: section.duration("cache_ttl")?.unwrap_or(default.cache_ttl),
+        cache_size: section.bytes("cache_size")?.unwrap_or(default.cache_size),
         batch_size: section.number("batch_size")?.unwrap_or(default.batch_size),
     })
 }

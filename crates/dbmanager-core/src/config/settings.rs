@@ -179,9 +179,12 @@ pub struct PerformanceSettings {
     /// Consecutive failures after which a store is left alone for a while; 5 by default, 0 for
     /// never.
     pub circuit_breaker_threshold: u32,
-    /// How long a cached document is served. Accepted and kept; **without effect in this
-    /// version**, which has no cache. 300 s by default.
+    /// How long a document or a search result that was read before is served again, unless
+    /// something was written meanwhile; 0, the default, for no cache. Needs the Cargo feature
+    /// `cache`; without it the setting has no effect, and opening says so in a warning.
     pub cache_ttl: Duration,
+    /// Bytes that the cache may take, about; 64 MiB by default.
+    pub cache_size: u64,
     /// Documents sent to a store at once; 100 by default.
     pub batch_size: usize,
 }
@@ -193,7 +196,8 @@ impl Default for PerformanceSettings {
             query_timeout: Duration::from_secs(30),
             retry_attempts: 3,
             circuit_breaker_threshold: 5,
-            cache_ttl: Duration::from_secs(300),
+            cache_ttl: Duration::ZERO,
+            cache_size: 64 * 1024 * 1024,
             batch_size: 100,
         }
     }

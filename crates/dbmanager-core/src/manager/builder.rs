@@ -6,6 +6,7 @@ use super::{DatabaseManager, Inner};
 use crate::{
     Result, Runtime,
     backend::{BackendFactory, OpenContext, Registry},
+    cache::Cache,
     config::{Config, JournalType, Settings},
     embed::{CheckedEmbedder, Embedder, EmbedderFactory, EmbedderRegistry},
     health::{Monitor, MonitorSettings},
@@ -188,6 +189,7 @@ impl ManagerBuilder {
                 disabled_backlog: DISABLED_BACKLOG,
             },
             embedder,
+            cache: Cache::new(&runtime, &settings.performance),
         })
         .await
         .map_err(journal_error)?;

@@ -1,6 +1,7 @@
 //! The facade: thin, every verb delegates to its room.
 
 mod builder;
+mod cached_search;
 mod search_context;
 mod verbs;
 
@@ -9,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 pub use builder::ManagerBuilder;
 pub use verbs::{DeleteDocument, DeleteDocuments, DropCollection, StoreDocument, StoreDocuments};
 
-use self::search_context::ManagerSearch;
+use self::{cached_search::CachedSearch, search_context::ManagerSearch};
 use crate::{
     Error, ErrorKind, Result,
     config::{Config, Settings},
@@ -232,12 +233,26 @@ impl DatabaseManager {
     ) -> Result<SearchResponse> {
         let collections = self.resolve(scope.into())?;
         let timeout = query.timeout.unwrap_or(self.inner.settings.search.timeout);
-        let context = ManagerSearch::prepare(&self.inner, timeout).await;
-        let settings = SearchSettings { timeout };
-        self.inner
-            .search
-            .search(&context, &collections, query, &settings)
-            .await
+        let search = async |query| {
+            let context = ManagerSearch::prepare(&self.inner, timeout).await;
+            let settings = SearchSettings { timeout };
+            let route = &self.inner.search;
+            route.search(&context, &collections, query, &settings).await
+        };
+        match &self.inner.room.cache {
+            Some(cache) if query.cursor.is_none() => {
+                let cached = CachedSearch::new(&self.inner, cache, &collections, &query);
+                match cached.find() {
+                    Some(response) => Ok(response),
+                    None => {
+                        let response = search(query).await?;
+                        cached.keep(&response);
+                        Ok(response)
+                    }
+                }
+            }
+            _ => search(query).await,
+        }
     }
 
     fn resolve(&self, scope: Scope) -> Result<Vec<Collection>> {

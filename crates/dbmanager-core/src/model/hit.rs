@@ -220,6 +220,9 @@ pub struct SearchResponse {
     pub verified_by: Option<Role>,
     /// How long the search took.
     pub elapsed: Duration,
+    /// Whether this is the answer to an earlier search for the same, since which nothing was
+    /// written; legs and times are those of that search.
+    pub cached: bool,
 }
 
 impl SearchResponse {

@@ -39,7 +39,7 @@ pub use benchmark::FusionBenchmark;
 pub(crate) use context::{CurrentDocument, SearchContext, SearchStore, SearchStores};
 
 use crate::{
-    Error, ErrorKind, Result,
+    Error, ErrorKind, Result, Runtime,
     model::{Collection, LegName, LegReport, PageEnd, Query, SearchResponse, SearchType},
 };
 use fuse::{LEGS, slot};
@@ -130,6 +130,17 @@ impl SearchRoute {
         result
     }
 
+    /// Whether the page that this cursor of an earlier answer points to can still be had.
+    pub(crate) fn keeps_page(
+        &self,
+        runtime: &Runtime,
+        scope: &[Collection],
+        query: &Query,
+        cursor: &str,
+    ) -> bool {
+        self.pages.find(runtime, query, scope, cursor).is_ok()
+    }
+
     async fn search_page(
         &self,
         context: &dyn SearchContext,
@@ -172,6 +183,7 @@ impl SearchRoute {
             cursor: cursor.filter(|_| page_end == PageEnd::Full),
             verified_by: context.verified_by(),
             elapsed: runtime.monotonic().saturating_sub(started),
+            cached: false,
         })
     }
 }

@@ -17,7 +17,7 @@ use std::{
 
 use tokio::sync::watch;
 
-pub(crate) use backlog::{Backlog, DocumentKey, Participation, slot};
+pub(crate) use backlog::{Backlog, DocumentKey, Participation, Revision, slot};
 pub(crate) use decide::{Acknowledgement, Answer};
 pub(crate) use prepare::validate_collection_name;
 pub(crate) use route::{ItemChange, WriteItem, WriteOptions};
@@ -26,6 +26,7 @@ pub(crate) use truncation::truncate_all;
 use crate::{
     Error, ErrorKind, Result, Runtime, TaskHandle,
     backend::{BackendError, DocumentState, Limits},
+    cache::Cache,
     embed::Embedder,
     journal::{Journal, JournalError, JournalErrorKind, JournalResult, RosterRecord, RosterState},
     model::{Collection, CollectionKey, Level, OperationId, Role, Version},
@@ -54,6 +55,7 @@ pub(crate) struct WriteRoom {
     pub(crate) stores: Vec<Arc<Store>>,
     pub(crate) settings: WriteSettings,
     pub(crate) embedder: Option<Arc<dyn Embedder>>,
+    pub(crate) cache: Option<Cache>,
     disabled: Vec<RosterRecord>,
     catalogue: RwLock<BTreeMap<Arc<str>, Collection>>,
     closing: watch::Sender<bool>,
@@ -78,6 +80,7 @@ pub(crate) struct WriteParts {
     pub(crate) disabled: Vec<RosterRecord>,
     pub(crate) settings: WriteSettings,
     pub(crate) embedder: Option<Arc<dyn Embedder>>,
+    pub(crate) cache: Option<Cache>,
 }
 
 impl WriteRoom {
@@ -98,6 +101,7 @@ impl WriteRoom {
             stores: parts.stores,
             settings: parts.settings,
             embedder: parts.embedder,
+            cache: parts.cache,
             disabled: parts.disabled,
             catalogue: RwLock::new(catalogue),
             closing: watch::Sender::new(false),

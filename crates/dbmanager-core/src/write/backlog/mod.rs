@@ -5,6 +5,7 @@
 //! per entry, because only the newest live version is sent and a confirmation of it covers all
 //! older ones.
 
+mod revisions;
 mod state;
 mod types;
 mod views;
@@ -13,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
+pub(crate) use self::revisions::{Revision, Revisions};
 use self::state::Inner;
 pub(crate) use self::types::{
     DocumentKey, Newest, Participation, Sending, Sent, Standing, StoreBacklog,
@@ -27,6 +29,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Backlog {
     inner: Mutex<Inner>,
+    /// What was written so far, for caches.
+    pub(crate) revisions: Revisions,
     /// One per store: there is something to send.
     work: [Notify; 3],
     /// There may be something to truncate.
@@ -47,6 +51,7 @@ impl Backlog {
     pub(crate) fn new() -> Self {
         Self {
             inner: Mutex::default(),
+            revisions: Revisions::default(),
             work: Default::default(),
             truncatable: Notify::new(),
             changed: Notify::new(),
@@ -73,6 +78,7 @@ impl Backlog {
         {
             let mut inner = self.lock();
             inner.participation[slot(role)] = participation;
+            self.revisions.restanding();
             inner.requeue(slot(role));
             inner.resettle();
         }
@@ -91,7 +97,12 @@ impl Backlog {
 
     /// Adds a durable entry: from now on reads see it and senders send it.
     pub(crate) fn insert(&self, header: EntryHeader, content: Option<DocumentState>) {
-        self.lock().insert(header, content);
+        {
+            let mut inner = self.lock();
+            let document = DocumentKey::new(header.collection.clone(), Arc::clone(&header.id));
+            inner.insert(header, content);
+            self.revisions.written(&document);
+        }
         for role in Role::ALL {
             self.wake(role);
         }
