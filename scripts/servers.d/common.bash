@@ -69,7 +69,7 @@ why() {
 # Runs in a shell of its own, errors end it; what it prints goes to up.log, but for the last line.
 bring_up() {
     set -e
-    mkdir -p "$home/run"
+    mkdir -p "$home/pids"
     rm -f "$home/reason"
     exec 7>&1
     exec >>"$home/up.log" 2>&1

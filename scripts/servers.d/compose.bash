@@ -35,7 +35,7 @@ in_compose() {
 }
 
 compose_mark() {
-    cat "$home/run/compose" 2>/dev/null || true
+    cat "$home/pids/compose" 2>/dev/null || true
 }
 
 compose_up() {
@@ -43,7 +43,7 @@ compose_up() {
     if [ "${DBMANAGER_SERVERS_FRESH:-}" = 1 ]; then
         compose rm --force --stop --volumes "$server"
     fi
-    echo "$server" >"$home/run/compose"
+    echo "$server" >"$home/pids/compose"
     compose up --detach --wait --wait-timeout 300 "$server"
 }
 
@@ -53,5 +53,5 @@ compose_running() {
 
 compose_down() {
     compose stop "$server"
-    rm -f "$home/run/compose"
+    rm -f "$home/pids/compose"
 }

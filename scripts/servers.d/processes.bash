@@ -20,13 +20,13 @@ start_process() {
     [ ! -f "$home/$name.log" ] || mv "$home/$name.log" "$home/$name.log.1"
     setsid nohup "$@" >"$home/$name.log" 2>&1 </dev/null 7>&- 9>&- &
     pid=$!
-    echo "$pid $(start_time "$pid")" >"$home/run/$name.pid"
+    echo "$pid $(start_time "$pid")" >"$home/pids/$name"
 }
 
 # The id of the process if it is alive and the one that we started.
 process_id() {
     local pid started
-    read -r pid started 2>/dev/null <"$home/run/$1.pid" || return 1
+    read -r pid started 2>/dev/null <"$home/pids/$1" || return 1
     [ -n "$started" ] && [ "$(start_time "$pid")" = "$started" ] || return 1
     echo "$pid"
 }
@@ -67,7 +67,7 @@ stop_processes() {
     for ((index = ${#processes[@]} - 1; index >= 0; index--)); do
         name=${processes[index]}
         stop_process "$name"
-        rm -f "$home/run/$name.pid"
+        rm -f "$home/pids/$name"
     done
 }
 

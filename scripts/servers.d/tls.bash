@@ -52,9 +52,29 @@ ready() {
 environment() {
     echo "DBMANAGER_TEST_TLS_CA=$certificates/ca.pem"
     echo "DBMANAGER_TEST_TLS_OTHER_CA=$certificates/other-ca.pem"
-    echo "DBMANAGER_TEST_POSTGRES_TLS_URL=postgres://postgres:$password@localhost:${ports[0]}/postgres"
-    echo "DBMANAGER_TEST_REDIS_TLS_URL=rediss://:$password@localhost:${ports[1]}/0"
-    echo "DBMANAGER_TEST_REDIS_VECTORSET_TLS_URL=rediss://:$password@localhost:${ports[2]}/0"
-    echo "DBMANAGER_TEST_CHROMADB_TLS_URL=https://localhost:${ports[3]}"
-    echo "DBMANAGER_TEST_FERRETDB_TLS_URL=mongodb://postgres:$password@localhost:${ports[4]}/?tls=true"
+    local index name
+    for index in "${!behind[@]}"; do
+        name=${behind[index]}
+        ! in_server "$name" is_up || "${name//-/_}_url" "localhost:${ports[index]}"
+    done
+}
+
+postgres_url() {
+    echo "DBMANAGER_TEST_POSTGRES_TLS_URL=postgres://postgres:$password@$1/postgres"
+}
+
+redis_url() {
+    echo "DBMANAGER_TEST_REDIS_TLS_URL=rediss://:$password@$1/0"
+}
+
+redis_vectorset_url() {
+    echo "DBMANAGER_TEST_REDIS_VECTORSET_TLS_URL=rediss://:$password@$1/0"
+}
+
+chromadb_url() {
+    echo "DBMANAGER_TEST_CHROMADB_TLS_URL=https://$1"
+}
+
+ferretdb_url() {
+    echo "DBMANAGER_TEST_FERRETDB_TLS_URL=mongodb://postgres:$password@$1/?tls=true"
 }
