@@ -11,11 +11,11 @@ route() {
     fi
 }
 
-# The client whose engine answers: a client alone is on many machines.
+# The client whose engine answers and that has compose: a client alone is on many machines.
 engine() {
     local name
     for name in docker podman; do
-        if timeout 20 "$name" info >/dev/null 2>&1; then
+        if timeout 20 "$name" info >/dev/null 2>&1 && "$name" compose version >/dev/null 2>&1; then
             echo "$name"
             return
         fi
@@ -25,7 +25,7 @@ engine() {
 compose() {
     local name
     name=$(engine)
-    [ -n "$name" ] || fail "no container engine runs"
+    [ -n "$name" ] || fail "no container engine with compose runs"
     DBMANAGER_SERVERS_PASSWORD=$password "$name" compose --project-name dbmanager-test \
         --file "$root/deploy/compose.yaml" "$@"
 }

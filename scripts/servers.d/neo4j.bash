@@ -74,5 +74,7 @@ ready() {
 
 environment() {
     echo "DBMANAGER_TEST_NEO4J_URL=bolt://neo4j:$password@127.0.0.1:${ports[0]}"
-    echo "DBMANAGER_TEST_NEO4J_TLS_URL=bolt+s://neo4j:$password@localhost:${ports[0]}"
+    # The container has plain text only.
+    [ -n "$(compose_mark)" ] ||
+        echo "DBMANAGER_TEST_NEO4J_TLS_URL=bolt+s://neo4j:$password@localhost:${ports[0]}"
 }
