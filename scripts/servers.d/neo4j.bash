@@ -19,7 +19,8 @@ setup() {
     need mvn maven
     mvn -q -B -C -f "$parts/neo4j.pom.xml" \
         org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies \
-        -DoutputDirectory="$libraries" -DincludeScope=runtime
+        -DoutputDirectory="$libraries" -DincludeScope=runtime ||
+        fail "Maven could not fetch it: $(grep -m 1 -o 'ERROR.*' "$home/up.log")"
     local found
     found=$(cd "$libraries" && LC_ALL=C sha256sum -- *.jar | sha256sum | cut -d ' ' -f 1)
     [ "$found" = "$libraries_sha256" ] || fail "the jars are not those that were tested: $found"
