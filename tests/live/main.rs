@@ -11,4 +11,6 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod environment;
+#[allow(dead_code, reason = "the tests of each service use their part of it")]
+mod proxy;
 mod suite;
