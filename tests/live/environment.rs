@@ -20,6 +20,9 @@ pub(crate) const REDIS_VECTOR_SETS: Server =
 pub(crate) const CHROMADB: Server = in_registries("chromadb", "DBMANAGER_TEST_CHROMADB_URL");
 pub(crate) const NEO4J: Server = in_registries("neo4j", "DBMANAGER_TEST_NEO4J_URL");
 pub(crate) const FERRETDB: Server = in_registries("ferretdb", "DBMANAGER_TEST_FERRETDB_URL");
+/// No server, but files: the model that `DBMANAGER_TEST_ONNX_TOKENIZER` and `ORT_DYLIB_PATH`
+/// belong to.
+pub(crate) const MINILM: Server = in_registries("minilm", "DBMANAGER_TEST_ONNX_MODEL");
 pub(crate) const MONGODB: Server = elsewhere("mongodb", "DBMANAGER_TEST_MONGODB_URL");
 pub(crate) const QDRANT: Server = elsewhere("qdrant", "DBMANAGER_TEST_QDRANT_URL");
 

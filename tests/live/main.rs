@@ -10,6 +10,8 @@
 //! ```
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[cfg(feature = "fastembed")]
+mod embedding;
 mod environment;
 #[allow(dead_code, reason = "the tests of each service use their part of it")]
 mod proxy;
