@@ -13,6 +13,8 @@
 #[cfg(feature = "fastembed")]
 mod embedding;
 mod environment;
+#[cfg(all(feature = "chromadb", feature = "neo4j"))]
+mod mission;
 #[allow(dead_code, reason = "the tests of each service use their part of it")]
 mod proxy;
 mod suite;
