@@ -87,7 +87,7 @@ async fn the_configuration_works_as_it_stands_but_for_ports_and_passwords() {
     assert!(!found.degraded(), "{:?}", found.legs());
     assert_eq!(&*found.hits[0].id, "a");
     let graph = db
-        .search_documents("erp", Query::graph("").seeds(["a"]))
+        .search_documents("erp", Query::related_to(["a"]))
         .await
         .unwrap();
     assert_eq!(
