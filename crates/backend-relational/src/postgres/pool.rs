@@ -17,12 +17,12 @@ use dbmanager_core::{
     backend::{BackendError, BackendErrorKind, BackendResult},
 };
 use sqlx::{
-    Connection,
+    Connection, Postgres, Transaction,
     postgres::{PgConnectOptions, PgConnection},
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::convert;
+use super::convert::{self, JobError, JobResult};
 
 /// A connection that rested for longer is asked for a sign of life before it is used.
 const CHECK_AFTER: Duration = Duration::from_secs(1);
@@ -121,7 +121,8 @@ impl Pool {
     pub(crate) async fn close(&self) {
         let inner = &self.0;
         inner.permits.close();
-        for resting in mem::take(&mut *self.resting()) {
+        let resting = mem::take(&mut *self.resting());
+        for resting in resting {
             let ending = resting.connection.close();
             // The server ends a session whose connection is gone by itself.
             let _ = inner.runtime.timeout(inner.timeout, ending).await;
@@ -207,26 +208,32 @@ impl Lease {
         drop(permit);
     }
 
-    /// Gives the connection back after a statement outside a transaction, unless it is of no use
-    /// any more, and translates the error.
-    ///
-    /// # Errors
-    /// The statement's.
-    pub(crate) fn finish<T>(self, result: Result<T, sqlx::Error>) -> BackendResult<T> {
-        match result {
-            Ok(value) => {
+    /// Gives the connection back after work that has ended its transactions, unless it is of no
+    /// use any more.
+    pub(crate) fn finish<T>(self, result: JobResult<T>) -> JobResult<T> {
+        match &result {
+            Ok(_) | Err(JobError::Backend(_)) => self.release(),
+            Err(JobError::Postgres(error)) if convert::leaves_connection_usable(error) => {
                 self.release();
-                Ok(value)
             }
-            Err(error) if convert::leaves_connection_usable(&error) => {
-                self.release();
-                Err(convert::failed(&error))
-            }
-            Err(error) => {
-                // What broke this connection most likely broke those that rest, too.
-                self.pool.resting().clear();
-                Err(convert::failed(&error))
-            }
+            // What broke this connection most likely broke those that rest, too.
+            Err(JobError::Postgres(_)) => self.pool.resting().clear(),
         }
+        result
     }
+}
+
+/// Ends a transaction as its work ended.
+///
+/// # Errors
+/// The work's, after a rollback; or that of the commit, or of a rollback that failed.
+pub(crate) async fn end<T>(
+    transaction: Transaction<'_, Postgres>,
+    result: JobResult<T>,
+) -> JobResult<T> {
+    match &result {
+        Ok(_) => transaction.commit().await?,
+        Err(_) => transaction.rollback().await?,
+    }
+    result
 }
