@@ -1,6 +1,10 @@
 //! The relational store on PostgreSQL.
 
+mod connection;
+mod content;
 mod place;
+mod restart;
+mod text;
 
 use dbmanager_backend_relational::postgres::PostgresFactory;
 use dbmanager_core::conformance::{Instance, Subject};
@@ -14,7 +18,7 @@ async fn the_suite() {
         return;
     };
     let subject = Subject::new("postgres", move || {
-        let place = Place::new(&url);
+        let place = Place::at(&url);
         Instance::new(PostgresFactory::new())
             .setting("url", url.as_str())
             .setting("schema", place.schema())

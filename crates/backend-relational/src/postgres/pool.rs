@@ -35,7 +35,7 @@ struct Inner {
     options: PgConnectOptions,
     runtime: Runtime,
     size: usize,
-    /// For a free connection, and again for opening it.
+    /// An attempt's: half of it to wait for a free connection, all of it to open one.
     timeout: Duration,
     permits: Arc<Semaphore>,
     resting: Mutex<Vec<Resting>>,
@@ -79,7 +79,8 @@ impl Pool {
     pub(crate) async fn acquire(&self) -> BackendResult<Lease> {
         let inner = &self.0;
         let permit = Arc::clone(&inner.permits).acquire_owned();
-        let permit = match inner.runtime.timeout(inner.timeout, permit).await {
+        // Half of the time, so that the caller hears the reason before it gives up itself.
+        let permit = match inner.runtime.timeout(inner.timeout / 2, permit).await {
             Ok(Ok(permit)) => permit,
             Ok(Err(_)) => return Err(closed()),
             Err(_) => {
@@ -116,8 +117,8 @@ impl Pool {
         }
     }
 
-    /// Hands out no more connections, waits until those in use are given back, and ends the
-    /// sessions. Repeating it changes nothing.
+    /// Hands out no more connections and ends the sessions of those that rest; those in use end
+    /// when they are given back. Repeating it changes nothing.
     pub(crate) async fn close(&self) {
         let inner = &self.0;
         inner.permits.close();
@@ -200,11 +201,13 @@ impl Lease {
             permit,
             pool,
         } = self;
+        let since = pool.0.runtime.monotonic();
+        let mut resting = pool.resting();
         // After `close` nothing rests: a connection that comes back late ends here.
         if !pool.0.permits.is_closed() {
-            let since = pool.0.runtime.monotonic();
-            pool.resting().push(Resting { connection, since });
+            resting.push(Resting { connection, since });
         }
+        drop(resting);
         drop(permit);
     }
 

@@ -114,7 +114,9 @@ pub(super) async fn list(
         condition.sql
     );
     // Ids are never empty, so the empty text is below them all.
+    // The text of a statement with a filter hardly ever comes again.
     let query = sqlx::query(AssertSqlSafe(sql))
+        .persistent(request.filter.is_none())
         .bind(request.after_id.as_deref().unwrap_or_default())
         .bind(limit(request.limit));
     let rows = condition.bind(query).fetch_all(connection).await?;
@@ -134,7 +136,7 @@ pub(super) async fn count(
         condition.sql
     );
     let row = condition
-        .bind(sqlx::query(AssertSqlSafe(sql)))
+        .bind(sqlx::query(AssertSqlSafe(sql)).persistent(filter.is_none()))
         .fetch_one(connection)
         .await?;
     let count: i64 = row.try_get(0)?;

@@ -47,7 +47,9 @@ pub(super) async fn everything(
         "SELECT id, version FROM {table} WHERE NOT deleted {} ORDER BY id LIMIT $1",
         condition.sql
     );
-    let query = sqlx::query(AssertSqlSafe(sql)).bind(limit(request.limit));
+    let query = sqlx::query(AssertSqlSafe(sql))
+        .persistent(request.filter.is_none())
+        .bind(limit(request.limit));
     let rows = condition.bind(query).fetch_all(connection).await?;
     rows.iter()
         .map(|row| {
