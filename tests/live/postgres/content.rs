@@ -13,8 +13,7 @@ use dbmanager_core::{
 };
 
 use super::place::{
-    Place, config, context, fingerprint, ids, key, open, prepare, request, run, stamp, upsert,
-    write,
+    Place, config, context, fingerprint, ids, key, prepare, request, run, stamp, upsert, write,
 };
 
 #[tokio::test]
@@ -270,13 +269,43 @@ async fn many_collections_are_asked_for_their_highest_version() {
     assert_eq!(highest, Some(Version::from_u64(7)));
 }
 
-/// A name that the server's own limit would cut is refused, not shortened.
+/// More than a store declares that it holds.
 #[tokio::test]
-async fn a_schema_name_that_the_server_would_cut_is_refused() {
+async fn a_document_over_the_limit_is_refused_alone() {
     let Some(place) = Place::new() else { return };
-    let long = "s".repeat(64);
-    let wrong = config(serde_json::json!({"url": place.url(), "schema": long}));
-    let error = open(&wrong, &context()).await.unwrap_err();
-    assert_eq!(error.kind(), BackendErrorKind::Config);
-    assert!(error.message().contains("schema"), "{error}");
+    let store = place.open().await;
+    prepare(&*store, Tokenizer::Unicode).await;
+    let most = store.capabilities().limits.max_document_bytes;
+    let mutations = vec![
+        upsert(1, Document::new("a")),
+        upsert(1, Document::new("large").text("x".repeat(most))),
+        upsert(1, Document::new("b")),
+    ];
+    let answers = store.apply(request(mutations)).await.unwrap();
+    assert!(answers[0].is_ok() && answers[2].is_ok());
+    let error = answers[1].as_ref().unwrap_err();
+    assert_eq!(error.kind(), BackendErrorKind::Refused, "{error}");
+    assert_eq!(store.count(key(), None).await.unwrap(), 2);
+}
+
+/// Somebody else's table has the name that a collection's would have.
+#[tokio::test]
+async fn a_table_of_another_maker_is_left_alone_and_named() {
+    let Some(place) = Place::new() else { return };
+    let store = place.open().await;
+    place
+        .run("CREATE TABLE document_1_generation_1 (dimension integer)")
+        .await;
+    let collection = Collection {
+        key: key(),
+        options: CollectionOptions::new(),
+    };
+    let created = store.create_collection(CreateCollectionRequest::new(collection, 1));
+    let error = created.await.unwrap_err();
+    assert_eq!(error.kind(), BackendErrorKind::Config, "{error}");
+    assert!(
+        error.message().contains("document_1_generation_1"),
+        "{error}"
+    );
+    assert_eq!(store.collections().await.unwrap(), []);
 }

@@ -155,15 +155,13 @@ async fn scores_are_those_of_the_formula() {
 /// The last words of a text that is longer than a vector takes are left out, and it is stored.
 #[tokio::test]
 async fn a_text_of_more_words_than_the_server_indexes_is_stored_and_found_by_its_first() {
-    let Some(place) = Place::new() else { return };
-    let store = place.open().await;
-    for (tokenizer, version) in [(Tokenizer::Unicode, 1), (Tokenizer::English, 2)] {
+    for tokenizer in [Tokenizer::Unicode, Tokenizer::English] {
         let Some(place) = Place::new() else { return };
         let store = place.open().await;
         prepare(&*store, tokenizer).await;
         let text: String = (0..300_000).map(|i| format!("\u{e9}word{i}x ")).collect();
         let long = Document::new("long").text(format!("{text} {}", "x".repeat(5_000)));
-        write(&*store, vec![upsert(version, long.clone())]).await;
+        write(&*store, vec![upsert(1, long.clone())]).await;
         assert_eq!(found(&*store, "eword7x").await, ["long"]);
         let held = store
             .get(super::place::ids(["long"]))
@@ -177,7 +175,6 @@ async fn a_text_of_more_words_than_the_server_indexes_is_stored_and_found_by_its
         let hash = record.content_hash("papers", dbmanager_core::model::Role::Relational);
         assert_eq!(fingerprint.content_hash, hash);
     }
-    drop(store);
 }
 
 /// Hostile keys and values in filters are found as they are, beside a search.

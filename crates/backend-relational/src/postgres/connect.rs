@@ -17,8 +17,6 @@ const OLDEST: i32 = 140_000;
 /// What answers at the other end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ServerFacts {
-    /// As `server_version_num` counts: 180006 is 18.6.
-    pub(crate) version: i32,
     /// Whether a commit reaches the disk before it is answered (`fsync`).
     pub(crate) durable: bool,
 }
@@ -69,7 +67,6 @@ async fn facts(connection: &mut PgConnection) -> BackendResult<ServerFacts> {
     .map_err(|error| failed(&error))?;
     check(&full, &version, &encoding)?;
     Ok(ServerFacts {
-        version: version.parse().unwrap_or(OLDEST),
         durable: fsync == "on",
     })
 }

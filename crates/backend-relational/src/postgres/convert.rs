@@ -156,7 +156,8 @@ fn kind_of(code: &str) -> BackendErrorKind {
         "53300" => Kind::Overloaded,
         // Index rows and text-search vectors have a largest size.
         "54000" => Kind::Refused,
-        "3D000" => Kind::Config,
+        // No such database; a table, or something else, of that name already.
+        "3D000" | "42P07" | "42710" | "42723" => Kind::Config,
         "XX001" | "XX002" => Kind::Damaged,
         _ => match code.get(..2).unwrap_or_default() {
             "22" | "23" => Kind::Refused,

@@ -125,17 +125,12 @@ async fn execute(connection: &mut PgConnection, sql: String) -> BackendResult<()
     sqlx::raw_sql(AssertSqlSafe(sql))
         .execute(connection)
         .await
-        .map_err(|error| match code(&error) {
-            // A table, a function or a type of that name.
-            Some("42P07" | "42710" | "42723") => BackendError::new(
-                BackendErrorKind::Config,
-                format!(
-                    "the schema holds something of another maker: {}",
-                    failed(&error).message()
-                ),
-            )
-            .not_applied(),
-            _ => failed(&error),
+        .map_err(|error| match failed(&error) {
+            error if error.kind() == BackendErrorKind::Config => config_error(format!(
+                "the schema holds something of another maker: {}",
+                error.message()
+            )),
+            error => error,
         })?;
     Ok(())
 }

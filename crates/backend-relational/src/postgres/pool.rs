@@ -103,8 +103,7 @@ impl Pool {
         Ok(self.lease(connection, permit))
     }
 
-    /// A new connection that does not count and is not kept.
-    pub(crate) async fn connect(&self) -> BackendResult<PgConnection> {
+    async fn connect(&self) -> BackendResult<PgConnection> {
         let inner = &self.0;
         let connecting = PgConnection::connect_with(&inner.options);
         match inner.runtime.timeout(inner.timeout, connecting).await {

@@ -48,7 +48,9 @@ pub(super) fn documents_table(key: i64, generation: i64) -> String {
 }
 
 /// Makes the table of a collection. The bytes that only reads by id want lie out of line, so that
-/// searches go through small rows; the words stay in the row.
+/// searches go through small rows; the words stay in the row. What was written last waits in a
+/// list that every search reads through before it is sorted into the index of words: it is kept
+/// short.
 pub(super) fn create_documents(table: &str) -> String {
     format!(
         "CREATE TABLE {table} (
@@ -69,7 +71,7 @@ pub(super) fn create_documents(table: &str) -> String {
              ALTER words SET STORAGE MAIN,
              ALTER vectors SET STORAGE EXTERNAL;
          CREATE INDEX ON {table} (version);
-         CREATE INDEX ON {table} USING gin (words);
+         CREATE INDEX ON {table} USING gin (words) WITH (gin_pending_list_limit = 256);
          CREATE INDEX ON {table} USING gin (metadata jsonb_path_ops)"
     )
 }
