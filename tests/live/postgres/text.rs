@@ -130,7 +130,9 @@ async fn scores_are_those_of_the_formula() {
                 .collect();
             write(&*store, mutations).await;
         }
+        let long: Vec<String> = (0..1_100).map(|term| format!("w{term}")).collect();
         for query in [
+            long.join(" ").as_str(),
             "w0",
             "w0 w1",
             "w0 w0 w399",
@@ -148,6 +150,47 @@ async fn scores_are_those_of_the_formula() {
                     assert!(near, "{query}: {hit:?} against {id} {score}");
                 }
             }
+        }
+    }
+}
+
+/// In a large collection that the server has counted, common words are weighed by a sample.
+#[tokio::test]
+async fn a_large_collection_is_weighed_by_a_sample() {
+    const ALL: usize = 24_000;
+    let Some(place) = Place::new() else { return };
+    let store = place.open().await;
+    prepare(&*store, Tokenizer::Unicode).await;
+    let corpus: Vec<(String, Vec<String>)> = (0..ALL)
+        .map(|index| {
+            let mut words = vec!["every".to_owned()];
+            if index % 2 == 0 {
+                words.push("half".to_owned());
+            }
+            if index % 5_000 == 4_321 {
+                words.push("rare".to_owned());
+            }
+            (format!("id {index:05}"), words)
+        })
+        .collect();
+    for part in corpus.chunks(1_000) {
+        let mutations = part
+            .iter()
+            .map(|(id, words)| upsert(1, Document::new(id.as_str()).text(words.join(" "))))
+            .collect();
+        write(&*store, mutations).await;
+    }
+    place.run(&format!("ANALYZE {}", place.table().await)).await;
+    for (query, limit) in [("rare every", 4), ("rare half every", 7), ("half", 3)] {
+        let terms: Vec<&str> = query.split(' ').collect();
+        let wanted = expected(&corpus, &terms, limit);
+        let hits = search(&*store, query, limit).await;
+        let ids: Vec<&str> = hits.iter().map(|hit| &*hit.id).collect();
+        let wanted_ids: Vec<&str> = wanted.iter().map(|(id, _)| id.as_str()).collect();
+        assert_eq!(ids, wanted_ids, "{query}");
+        for (hit, (_, score)) in hits.iter().zip(&wanted) {
+            let near = (hit.score - score).abs() < 0.05 * score;
+            assert!(near, "{query}: {hit:?} against {score}");
         }
     }
 }

@@ -9,7 +9,10 @@ use dbmanager_core::{
     backend::{BackendError, BackendErrorKind, BackendResult, OpenContext},
 };
 use serde::{Deserialize, Deserializer, de};
-use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use sqlx::{
+    ConnectOptions,
+    postgres::{PgConnectOptions, PgSslMode},
+};
 
 use super::address::Address;
 
@@ -272,9 +275,12 @@ impl Target {
                 ("statement_timeout", &milliseconds.to_string()),
                 ("synchronous_commit", on(session.synchronous_commit)),
                 ("default_transaction_isolation", "read committed"),
+                // A client that vanishes within a transaction holds its locks no longer than this.
+                ("idle_in_transaction_session_timeout", "60s"),
                 // Compiling a statement pays in reports, not in statements of milliseconds.
                 ("jit", "off"),
-            ]);
+            ])
+            .disable_statement_logging();
         if let Some(path) = &self.tls_ca_file {
             let file = path.clone();
             let read = runtime.blocking(move || std::fs::read(file)).await;

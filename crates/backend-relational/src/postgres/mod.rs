@@ -24,8 +24,8 @@
 //! number of connections and the time for a statement come from `performance`
 //! (`connection_pool_size`, `query_timeout`).
 //!
-//! Every session has `synchronous_commit` on, `statement_timeout` at the time for an attempt, and
-//! read committed transactions. Connections are opened when they are needed and again after the
+//! Every session has `synchronous_commit` on, `statement_timeout` at the time for an attempt,
+//! `idle_in_transaction_session_timeout` at 60 s, and read committed transactions. Connections are opened when they are needed and again after the
 //! server was restarted. If all are in use for half the time of an attempt, the answer is
 //! `Overloaded`.
 //!
