@@ -12,9 +12,13 @@ use dbmanager_core::{
     },
 };
 
+use sqlx::PgConnection;
+
 use super::place::{
-    Place, config, context, fingerprint, ids, key, prepare, request, run, stamp, upsert, write,
+    Place, config, context, fingerprint, ids, key, open, prepare, request, run, stamp, upsert,
+    write,
 };
+use crate::environment::unique;
 
 #[tokio::test]
 async fn one_poison_item_leaves_the_other_99_stored() {
@@ -203,34 +207,90 @@ async fn of_two_openings_the_older_is_stale() {
     );
 }
 
-/// A write that has read the old epoch is through before the new stamp is answered.
+/// Sessions of this name that wait for a lock.
+async fn waiting(connection: &mut PgConnection, name: &str) -> i64 {
+    sqlx::query_scalar(
+        "SELECT count(*) FROM pg_stat_activity
+         WHERE application_name = $1 AND wait_event_type = 'Lock'",
+    )
+    .bind(name)
+    .fetch_one(connection)
+    .await
+    .unwrap()
+}
+
+/// A stamp is answered only after the writes that have read the old epoch.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_write_of_an_older_epoch_lands_after_the_stamp() {
     let Some(place) = Place::new() else { return };
-    let (writer, next) = (place.open().await, place.open().await);
+    let name = unique("fence");
+    let mut named = place.config();
+    named.insert("application_name".to_owned(), name.as_str().into());
+    let writer = open(&named, &context()).await.unwrap();
+    let next = open(&named, &context()).await.unwrap();
     prepare(&*writer, Tokenizer::Unicode).await;
-    let writing = Arc::clone(&writer);
-    let task = tokio::spawn(async move {
-        for version in 1.. {
-            let mutation = upsert(version, Document::new("a").text("words"));
-            match writing.apply(request(vec![mutation])).await {
-                Ok(_) => {}
-                Err(error) => return (version, error),
-            }
-        }
-        unreachable!("versions do not end")
+    write(&*writer, vec![upsert(1, Document::new("a"))]).await;
+
+    let (mut other, mut watch) = (place.connect().await, place.connect().await);
+    let table = place.table().await;
+    let hold = format!("BEGIN; SELECT FROM {table} WHERE id = 'a' FOR UPDATE");
+    run(&mut other, &hold).await;
+    let late = Arc::clone(&writer);
+    let writing = tokio::spawn(async move {
+        late.apply(request(vec![upsert(2, Document::new("a"))]))
+            .await
     });
-    while writer.heads(ids(["a"])).await.unwrap()[0].is_none() {}
-    next.write_stamp(StampRequest::new(stamp(2))).await.unwrap();
-    let held = next.heads(ids(["a"])).await.unwrap().remove(0).unwrap();
-    let (refused, error) = task.await.unwrap();
-    assert_eq!(error.kind(), BackendErrorKind::StaleEpoch, "{error}");
-    let last = next.heads(ids(["a"])).await.unwrap().remove(0).unwrap();
+    while waiting(&mut watch, &name).await < 1 {
+        assert!(
+            !writing.is_finished(),
+            "the write does not wait for the row"
+        );
+    }
+    let stamping = tokio::spawn(async move { next.write_stamp(StampRequest::new(stamp(2))).await });
+    while waiting(&mut watch, &name).await < 2 {
+        assert!(
+            !stamping.is_finished(),
+            "the stamp does not wait for the write"
+        );
+    }
+    run(&mut other, "ROLLBACK").await;
+    assert!(writing.await.unwrap().unwrap().remove(0).is_ok());
+    stamping.await.unwrap().unwrap();
+    let again = writer.apply(request(vec![upsert(3, Document::new("a"))]));
     assert_eq!(
-        last, held,
-        "a write of the older epoch landed after the stamp"
+        again.await.unwrap_err().kind(),
+        BackendErrorKind::StaleEpoch
     );
-    assert_eq!(last.version.as_u64() + 1, refused);
+    let head = writer.heads(ids(["a"])).await.unwrap().remove(0).unwrap();
+    assert_eq!(head.version.as_u64(), 2);
+}
+
+/// A write that waits for a stamp is judged by it, not by the one it saw at first.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_waits_for_a_stamp_is_judged_by_it() {
+    let Some(place) = Place::new() else { return };
+    let name = unique("fence");
+    let mut named = place.config();
+    named.insert("application_name".to_owned(), name.as_str().into());
+    let writer = open(&named, &context()).await.unwrap();
+    prepare(&*writer, Tokenizer::Unicode).await;
+    let (mut other, mut watch) = (place.connect().await, place.connect().await);
+    run(&mut other, "BEGIN; UPDATE stamp SET epoch = 2").await;
+    let late = Arc::clone(&writer);
+    let writing = tokio::spawn(async move {
+        late.apply(request(vec![upsert(1, Document::new("a"))]))
+            .await
+    });
+    while waiting(&mut watch, &name).await < 1 {
+        assert!(
+            !writing.is_finished(),
+            "the write does not wait for the stamp"
+        );
+    }
+    run(&mut other, "COMMIT").await;
+    let error = writing.await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), BackendErrorKind::StaleEpoch, "{error}");
+    assert!(writer.identity().await.unwrap().empty);
 }
 
 /// A collection that another manager has dropped and made anew is found again.
