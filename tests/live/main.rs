@@ -17,4 +17,6 @@ mod environment;
 mod mission;
 #[allow(dead_code, reason = "the tests of each service use their part of it")]
 mod proxy;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod suite;
