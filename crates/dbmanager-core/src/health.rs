@@ -376,7 +376,7 @@ fn journal_report(health: JournalHealth) -> JournalReport {
     let error = match &health.state {
         JournalState::Writable => None,
         JournalState::Full => Some("the journal is full".to_owned()),
-        JournalState::ReadOnly(reason) => Some(reason.clone()),
+        JournalState::ReadOnly(reason) | JournalState::Unavailable(reason) => Some(reason.clone()),
         JournalState::Closed => Some("the journal is closed".to_owned()),
     };
     JournalReport {

@@ -362,6 +362,8 @@ pub(crate) fn journal_error(error: JournalError) -> Error {
         JournalErrorKind::Damaged => ErrorKind::Damaged,
         JournalErrorKind::Locked => ErrorKind::Locked,
         JournalErrorKind::UnsupportedFormat | JournalErrorKind::Open => ErrorKind::Config,
+        JournalErrorKind::Unavailable => ErrorKind::Unavailable,
+        JournalErrorKind::NotSender => ErrorKind::NotSender,
     };
     let message = error.message().to_owned();
     // A read-only journal stays so until the manager is opened again.
