@@ -34,6 +34,9 @@ fn register_sqlite(registry: &mut Registry) {
 fn register_servers(registry: &mut Registry) {
     use dbmanager_core::model::Role;
 
+    #[cfg(feature = "postgres")]
+    registry
+        .register_journal(dbmanager_backend_relational::postgres::PostgresJournalFactory::new());
     registry.register_journal_compiled_out("postgres", "postgres");
     registry.register_journal_compiled_out("postgresql", "postgres");
     registry.register_compiled_out(Role::Vector, "chromadb", "chromadb");

@@ -70,8 +70,10 @@ impl Layout {
         execute(connection, create.to_owned()).await?;
         let held = self.held(connection).await?;
         let from = usize::try_from(held).unwrap_or(0);
-        for piece in self.migrations.iter().skip(from).copied().flatten() {
-            execute(connection, (*piece).to_owned()).await?;
+        for step in self.migrations.get(from..).unwrap_or_default() {
+            for piece in *step {
+                execute(connection, (*piece).to_owned()).await?;
+            }
         }
         sqlx::query(
             "INSERT INTO format VALUES ($1, $2)

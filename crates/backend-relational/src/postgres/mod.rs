@@ -4,5 +4,8 @@ mod address;
 mod config;
 mod connect;
 mod convert;
+mod journal;
 mod migrate;
 mod pool;
+
+pub use journal::PostgresJournalFactory;

@@ -121,7 +121,8 @@ impl Pool {
     pub(crate) async fn close(&self) {
         let inner = &self.0;
         inner.permits.close();
-        for resting in mem::take(&mut *self.resting()) {
+        let resting = mem::take(&mut *self.resting());
+        for resting in resting {
             let ending = resting.connection.close();
             // The server ends a session whose connection is gone by itself.
             let _ = inner.runtime.timeout(inner.timeout, ending).await;
