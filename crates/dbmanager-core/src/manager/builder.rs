@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use super::{DatabaseManager, Inner};
 use crate::{
-    Result, Runtime,
+    Error, ErrorKind, Result, Runtime,
     backend::{BackendFactory, OpenContext, Registry},
     config::{Config, JournalSettings, JournalType, Settings},
     embed::{CheckedEmbedder, Embedder, EmbedderFactory, EmbedderRegistry},
     health::{Monitor, MonitorSettings},
     journal::{
-        EmbeddedJournal, Journal, JournalFactory, JournalOptions, JournalSource, MemoryStorage,
+        EmbeddedJournal, Journal, JournalError, JournalErrorKind, JournalFactory, JournalOptions,
+        JournalSource, MemoryStorage,
     },
     memory::MemoryFactory,
     model::Role,
@@ -170,6 +171,44 @@ impl ManagerBuilder {
         journal: Arc<dyn Journal>,
         journal_location: String,
     ) -> Result<DatabaseManager> {
+        let sends = match journal.shared() {
+            None => true,
+            Some(shared) => {
+                let lease = shared.acquire().await.map_err(journal_error)?;
+                if lease.is_none() && self.adopt {
+                    return Err(Error::new(
+                        ErrorKind::NotSender,
+                        "stores are adopted by the instance that sends, and another one does",
+                    ));
+                }
+                lease.is_some()
+            }
+        };
+        let keeping = Arc::clone(&journal);
+        let renewing = keep_lease(keeping.as_ref(), &runtime, sends);
+        let opening = self.open_stores(
+            settings,
+            runtime.clone(),
+            embedder,
+            journal,
+            journal_location,
+            sends,
+        );
+        tokio::select! {
+            opened = opening => opened,
+            error = renewing => Err(journal_error(error)),
+        }
+    }
+
+    async fn open_stores(
+        self,
+        settings: Settings,
+        runtime: Runtime,
+        embedder: Option<Arc<dyn Embedder>>,
+        journal: Arc<dyn Journal>,
+        journal_location: String,
+        sends: bool,
+    ) -> Result<DatabaseManager> {
         let context = open_context(&settings, &runtime);
         let resilience = ResilienceSettings::from(&settings.performance);
         let roster = open_roster(
@@ -180,6 +219,7 @@ impl ManagerBuilder {
                 context,
                 resilience,
                 adopt: self.adopt,
+                sends,
             },
             roles(&settings),
         )
@@ -196,6 +236,7 @@ impl ManagerBuilder {
                 disabled_backlog: DISABLED_BACKLOG,
             },
             embedder,
+            sends,
         })
         .await
         .map_err(journal_error)?;
@@ -273,6 +314,22 @@ fn open_context(settings: &Settings, runtime: &Runtime) -> OpenContext {
     context.data_directory = settings.data_directory.clone();
     context.attempt_timeout = ResilienceSettings::from(&settings.performance).attempt_timeout;
     context
+}
+
+/// Renews the lease while the stores are opened, which may take longer than it lasts. Completes
+/// only when it is lost.
+async fn keep_lease(journal: &dyn Journal, runtime: &Runtime, held: bool) -> JournalError {
+    let Some(shared) = journal.shared().filter(|_| held) else {
+        return std::future::pending().await;
+    };
+    loop {
+        runtime.sleep(shared.lease_time() / 4).await;
+        match shared.renew().await {
+            Err(error) if *error.kind() == JournalErrorKind::NotSender => return error,
+            Err(error) => tracing::warn!(%error, "the lease was not renewed"),
+            Ok(_) => {}
+        }
+    }
 }
 
 fn roles(settings: &Settings) -> Vec<RoleSetting> {

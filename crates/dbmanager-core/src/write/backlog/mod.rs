@@ -5,6 +5,7 @@
 //! per entry, because only the newest live version is sent and a confirmation of it covers all
 //! older ones.
 
+mod follow;
 mod state;
 mod types;
 mod views;
@@ -15,7 +16,7 @@ use tokio::sync::Notify;
 
 use self::state::Inner;
 pub(crate) use self::types::{
-    DocumentKey, Newest, Participation, Sending, Sent, Standing, StoreBacklog,
+    DocumentKey, Learnt, Newest, Participation, Sending, Sent, Standing, StoreBacklog,
 };
 use crate::{
     backend::DocumentState,
@@ -33,6 +34,8 @@ pub(crate) struct Backlog {
     pub(crate) truncatable: Notify,
     /// Something was confirmed, parked or truncated.
     pub(crate) changed: Notify,
+    /// There is something to tell other instances.
+    pub(crate) learnt: Notify,
 }
 
 pub(crate) fn slot(role: Role) -> usize {
@@ -44,12 +47,19 @@ pub(crate) fn slot(role: Role) -> usize {
 }
 
 impl Backlog {
-    pub(crate) fn new() -> Self {
+    /// An empty backlog; `shared`: other instances have the same journal open.
+    pub(crate) fn new(shared: bool) -> Self {
+        let inner = Inner {
+            sending: !shared,
+            outbox: shared.then(Vec::new),
+            ..Inner::default()
+        };
         Self {
-            inner: Mutex::default(),
+            inner: Mutex::new(inner),
             work: Default::default(),
             truncatable: Notify::new(),
             changed: Notify::new(),
+            learnt: Notify::new(),
         }
     }
 
@@ -86,12 +96,13 @@ impl Backlog {
     fn after_change(&self, role: Role) {
         self.wake(role);
         self.truncatable.notify_one();
+        self.learnt.notify_one();
         self.changed.notify_waiters();
     }
 
     /// Adds a durable entry: from now on reads see it and senders send it.
     pub(crate) fn insert(&self, header: EntryHeader, content: Option<DocumentState>) {
-        self.lock().insert(header, content);
+        self.lock().insert_own(header, content);
         for role in Role::ALL {
             self.wake(role);
         }
@@ -201,16 +212,7 @@ impl Backlog {
         {
             let mut inner = self.lock();
             for (key, version) in held {
-                let Some(document) = inner.documents.get_mut(&key) else {
-                    continue;
-                };
-                let progress = &mut document.progress[slot(role)];
-                progress.confirmed = progress.confirmed.max(version);
-                for waiter in &document.waiters {
-                    waiter.notify_one();
-                }
-                inner.count_lagging(&key);
-                inner.settled.insert(key);
+                inner.hold(slot(role), &key, version);
             }
         }
         self.after_change(role);
@@ -227,6 +229,7 @@ impl Backlog {
             inner.count_lagging(&key);
         }
         inner.requeue(slot(role));
+        inner.learn(Learnt::Forgotten(slot(role)));
     }
 
     /// Documents with live entries, for comparing them with what a store holds.
