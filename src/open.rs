@@ -35,6 +35,8 @@ fn register_servers(registry: &mut Registry) {
     use dbmanager_core::model::Role;
 
     #[cfg(feature = "postgres")]
+    registry.register(dbmanager_backend_relational::postgres::PostgresFactory::new());
+    #[cfg(feature = "postgres")]
     registry
         .register_journal(dbmanager_backend_relational::postgres::PostgresJournalFactory::new());
     registry.register_journal_compiled_out("postgres", "postgres");

@@ -12,5 +12,7 @@
 
 mod environment;
 #[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(feature = "postgres")]
 mod postgres_journal;
 mod suite;

@@ -8,6 +8,46 @@ use sqlx::{
     postgres::{PgDatabaseError, PgSeverity},
 };
 
+/// What a piece of work on a connection failed with.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum JobError {
+    /// The client or the server failed; translated when the work has ended.
+    #[error("postgres failed")]
+    Postgres(#[from] Error),
+    /// The adapter has judged already.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+}
+
+/// The result of work on a connection.
+pub(crate) type JobResult<T> = Result<T, JobError>;
+
+impl JobError {
+    /// The error an adapter hands out.
+    pub(crate) fn translate(self) -> BackendError {
+        match self {
+            Self::Postgres(error) => failed(&error),
+            Self::Backend(error) => error,
+        }
+    }
+
+    /// Whether a table is not there.
+    pub(super) fn is_missing_table(&self) -> bool {
+        matches!(self, Self::Postgres(error) if code(error) == Some(UNDEFINED_TABLE))
+    }
+
+    /// Whether the server refused the content of the statement, and would refuse it again.
+    pub(super) fn is_refused(&self) -> bool {
+        match self {
+            Self::Postgres(error) => failed(error).kind() == BackendErrorKind::Refused,
+            Self::Backend(error) => error.kind() == BackendErrorKind::Refused,
+        }
+    }
+}
+
+/// The SQLSTATE for a table that is not there.
+const UNDEFINED_TABLE: &str = "42P01";
+
 /// Where a statement was when it failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
@@ -30,11 +70,6 @@ pub(crate) fn failed(error: &Error) -> BackendError {
 /// answered and goes on listening. Within a transaction that one still has to be rolled back.
 pub(super) fn leaves_connection_usable(error: &Error) -> bool {
     postgres(error).is_some_and(|error| error.severity() == PgSeverity::Error)
-}
-
-/// Whether the server refused the content of the statement, and would refuse it again.
-pub(super) fn is_refused(error: &Error) -> bool {
-    code(error).is_some_and(|code| kind_of(code) == BackendErrorKind::Refused)
 }
 
 /// The SQLSTATE of a server's error.
@@ -111,8 +146,8 @@ fn of_server(error: &PgDatabaseError) -> BackendError {
 fn kind_of(code: &str) -> BackendErrorKind {
     use BackendErrorKind as Kind;
     match code {
-        // The relation, schema or column is not there, or there already: another layout.
-        "42P01" => Kind::CollectionMissing,
+        // Tables belong to collections; those that do not are asked for by `is_missing_table`.
+        UNDEFINED_TABLE => Kind::CollectionMissing,
         "42501" => Kind::Denied,
         "57014" | "25P03" | "25P04" => Kind::Timeout,
         // Lock not available within lock_timeout.

@@ -3,7 +3,11 @@
 use dbmanager_core::backend::{BackendError, BackendErrorKind, BackendResult};
 use sqlx::{AssertSqlSafe, Connection, Row, postgres::PgConnection};
 
-use super::{config::config_error, convert::failed};
+use super::{
+    config::config_error,
+    convert::{JobError, code, failed},
+    pool::end,
+};
 
 /// What one component (a store, a journal) keeps in the schema.
 #[derive(Clone, Copy, Debug)]
@@ -36,11 +40,9 @@ impl Layout {
         }
         let mut transaction = connection.begin().await.map_err(|e| failed(&e))?;
         let done = self.migrate_within(&mut transaction, schema).await;
-        let ended = match done {
-            Ok(()) => transaction.commit().await,
-            Err(_) => transaction.rollback().await,
-        };
-        done.and(ended.map_err(|error| failed(&error)))
+        end(transaction, done.map_err(JobError::from))
+            .await
+            .map_err(JobError::translate)
     }
 
     async fn migrate_within(
@@ -100,7 +102,7 @@ impl Layout {
             .bind(self.component)
             .fetch_optional(connection)
             .await
-            .map_err(|error| match super::convert::code(&error) {
+            .map_err(|error| match code(&error) {
                 Some("42703" | "42883") => foreign("format"),
                 _ => failed(&error),
             })?;
@@ -123,7 +125,7 @@ async fn execute(connection: &mut PgConnection, sql: String) -> BackendResult<()
     sqlx::raw_sql(AssertSqlSafe(sql))
         .execute(connection)
         .await
-        .map_err(|error| match super::convert::code(&error) {
+        .map_err(|error| match code(&error) {
             // A table, a function or a type of that name.
             Some("42P07" | "42710" | "42723") => BackendError::new(
                 BackendErrorKind::Config,

@@ -17,12 +17,12 @@ use dbmanager_core::{
     backend::{BackendError, BackendErrorKind, BackendResult},
 };
 use sqlx::{
-    Connection,
+    Connection, Postgres, Transaction,
     postgres::{PgConnectOptions, PgConnection},
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::convert;
+use super::convert::{self, JobError, JobResult};
 
 /// A connection that rested for longer is asked for a sign of life before it is used.
 const CHECK_AFTER: Duration = Duration::from_secs(1);
@@ -35,7 +35,7 @@ struct Inner {
     options: PgConnectOptions,
     runtime: Runtime,
     size: usize,
-    /// For a free connection, and again for opening it.
+    /// An attempt's: half of it to wait for a free connection, all of it to open one.
     timeout: Duration,
     permits: Arc<Semaphore>,
     resting: Mutex<Vec<Resting>>,
@@ -79,7 +79,8 @@ impl Pool {
     pub(crate) async fn acquire(&self) -> BackendResult<Lease> {
         let inner = &self.0;
         let permit = Arc::clone(&inner.permits).acquire_owned();
-        let permit = match inner.runtime.timeout(inner.timeout, permit).await {
+        // Half of the time, so that the caller hears the reason before it gives up itself.
+        let permit = match inner.runtime.timeout(inner.timeout / 2, permit).await {
             Ok(Ok(permit)) => permit,
             Ok(Err(_)) => return Err(closed()),
             Err(_) => {
@@ -116,8 +117,8 @@ impl Pool {
         }
     }
 
-    /// Hands out no more connections, waits until those in use are given back, and ends the
-    /// sessions. Repeating it changes nothing.
+    /// Hands out no more connections and ends the sessions of those that rest; those in use end
+    /// when they are given back. Repeating it changes nothing.
     pub(crate) async fn close(&self) {
         let inner = &self.0;
         inner.permits.close();
@@ -200,34 +201,42 @@ impl Lease {
             permit,
             pool,
         } = self;
+        let since = pool.0.runtime.monotonic();
+        let mut resting = pool.resting();
         // After `close` nothing rests: a connection that comes back late ends here.
         if !pool.0.permits.is_closed() {
-            let since = pool.0.runtime.monotonic();
-            pool.resting().push(Resting { connection, since });
+            resting.push(Resting { connection, since });
         }
+        drop(resting);
         drop(permit);
     }
 
-    /// Gives the connection back after a statement outside a transaction, unless it is of no use
-    /// any more, and translates the error.
-    ///
-    /// # Errors
-    /// The statement's.
-    pub(crate) fn finish<T>(self, result: Result<T, sqlx::Error>) -> BackendResult<T> {
-        match result {
-            Ok(value) => {
+    /// Gives the connection back after work that has ended its transactions, unless it is of no
+    /// use any more.
+    pub(crate) fn finish<T>(self, result: JobResult<T>) -> JobResult<T> {
+        match &result {
+            Ok(_) | Err(JobError::Backend(_)) => self.release(),
+            Err(JobError::Postgres(error)) if convert::leaves_connection_usable(error) => {
                 self.release();
-                Ok(value)
             }
-            Err(error) if convert::leaves_connection_usable(&error) => {
-                self.release();
-                Err(convert::failed(&error))
-            }
-            Err(error) => {
-                // What broke this connection most likely broke those that rest, too.
-                self.pool.resting().clear();
-                Err(convert::failed(&error))
-            }
+            // What broke this connection most likely broke those that rest, too.
+            Err(JobError::Postgres(_)) => self.pool.resting().clear(),
         }
+        result
     }
+}
+
+/// Ends a transaction as its work ended.
+///
+/// # Errors
+/// The work's, after a rollback; or that of the commit, or of a rollback that failed.
+pub(crate) async fn end<T>(
+    transaction: Transaction<'_, Postgres>,
+    result: JobResult<T>,
+) -> JobResult<T> {
+    match &result {
+        Ok(_) => transaction.commit().await?,
+        Err(_) => transaction.rollback().await?,
+    }
+    result
 }
