@@ -1,23 +1,27 @@
 //! The journal in PostgreSQL, and managers that share one.
 
+mod failures;
+mod opening;
+mod takeover;
+mod together;
+mod world;
+
 use dbmanager_core::{
     Runtime,
-    backend::{OpenContext, ServiceConfig},
+    backend::OpenContext,
     conformance::{JournalInstance, JournalSubject, JournalSuite},
-    journal::{JournalFactory, JournalOptions},
+    journal::JournalOptions,
 };
 
-use crate::environment::{POSTGRES, report, unique};
-
-/// The journal's configuration in a schema of its own.
-pub(crate) fn config(url: &str, schema: &str) -> ServiceConfig {
-    let config = serde_json::json!({"url": url, "schema": schema});
-    config.as_object().cloned().unwrap()
-}
+use crate::{
+    environment::{POSTGRES, report},
+    postgres::place::Place,
+};
 
 fn subject(url: String) -> JournalSubject {
     JournalSubject::new("postgres journal", move || {
-        let config = config(&url, &unique("journal"));
+        let place = Place::at(&url);
+        let config = world::journal_config(&url, place.schema());
         JournalInstance::new(move |options: JournalOptions, runtime| {
             let config = config.clone();
             async move {
@@ -26,6 +30,7 @@ fn subject(url: String) -> JournalSubject {
                 factory.open(&config, &context, &options).await
             }
         })
+        .keep(place)
     })
 }
 
