@@ -36,6 +36,11 @@ fn register_servers(registry: &mut Registry) {
 
     #[cfg(feature = "postgres")]
     registry.register(dbmanager_backend_relational::postgres::PostgresFactory::new());
+    #[cfg(feature = "postgres")]
+    registry
+        .register_journal(dbmanager_backend_relational::postgres::PostgresJournalFactory::new());
+    registry.register_journal_compiled_out("postgres", "postgres");
+    registry.register_journal_compiled_out("postgresql", "postgres");
     registry.register_compiled_out(Role::Vector, "chromadb", "chromadb");
     registry.register_compiled_out(Role::Vector, "qdrant", "qdrant");
     registry.register_compiled_out(Role::Vector, "redis", "redis");

@@ -3,13 +3,19 @@
 //!
 //! A new adapter adds one line to [`subjects`].
 
+use std::sync::Arc;
+
 use dbmanager_backend_graph::sqlite::SqliteFactory as GraphSqlite;
 use dbmanager_backend_relational::sqlite::SqliteFactory as RelationalSqlite;
 use dbmanager_backend_vector::embedded::EmbeddedFactory;
 use dbmanager_core::{
     Runtime,
     backend::BackendFactory,
-    conformance::{FaultRates, Faults, Faulty, Instance, Subject, Suite, guarded},
+    conformance::{
+        FaultRates, Faults, Faulty, Instance, JournalInstance, JournalSubject, JournalSuite,
+        Subject, Suite, guarded,
+    },
+    journal::{EmbeddedJournal, Journal, JournalOptions, JournalSource, MemoryStorage},
     memory::MemoryFactory,
 };
 
@@ -53,6 +59,33 @@ async fn every_adapter_conforms_through_the_resilience_around_it() {
     for subject in subjects() {
         let subject = subject.wrapped("resilience", guarded);
         let report = Suite::new(Runtime::tokio()).run(&subject).await;
+        report.assert_ok();
+    }
+}
+
+fn journal_at(source: JournalSource) -> JournalInstance {
+    JournalInstance::new(move |options: JournalOptions, runtime| {
+        let source = source.clone();
+        async move {
+            let journal = EmbeddedJournal::open(source, options, runtime).await?;
+            Ok(journal as Arc<dyn Journal>)
+        }
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_journal_conforms() {
+    let subjects = [
+        JournalSubject::new("memory journal", || {
+            journal_at(JournalSource::Storage(Arc::new(MemoryStorage::new())))
+        }),
+        JournalSubject::new("embedded journal", || {
+            let directory = tempfile::tempdir().expect("a temporary directory");
+            journal_at(JournalSource::Directory(directory.path().to_owned())).keep(directory)
+        }),
+    ];
+    for subject in subjects {
+        let report = JournalSuite::new(Runtime::tokio()).run(&subject).await;
         report.assert_ok();
     }
 }

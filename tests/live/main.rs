@@ -19,4 +19,6 @@ mod mission;
 mod proxy;
 #[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(feature = "postgres")]
+mod postgres_journal;
 mod suite;

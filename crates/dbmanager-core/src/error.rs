@@ -44,6 +44,8 @@ pub enum ErrorKind {
     ForeignStore,
     /// Another process holds the store or the journal.
     Locked,
+    /// Another instance of the service sends to the stores, and only that one can do this.
+    NotSender,
     /// A cursor is older than the pages that are kept, or belongs to another query.
     CursorExpired,
     /// What was asked for cannot be done with this set of stores.
@@ -73,6 +75,7 @@ impl ErrorKind {
             ErrorKind::Damaged => "damaged",
             ErrorKind::ForeignStore => "store does not belong to this journal",
             ErrorKind::Locked => "locked by another process",
+            ErrorKind::NotSender => "another instance is the sender",
             ErrorKind::CursorExpired => "cursor expired",
             ErrorKind::Unsupported => "unsupported",
             ErrorKind::Closed => "closed",

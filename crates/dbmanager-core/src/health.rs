@@ -73,6 +73,25 @@ pub struct JournalReport {
     pub bytes: u64,
     /// The most bytes of live entries.
     pub max_bytes: u64,
+    /// How this instance stands towards the others that share the journal; absent if none can.
+    pub sharing: Option<SharingReport>,
+}
+
+/// One instance of several that share a journal.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct SharingReport {
+    /// Whether this instance sends to the stores; the others append, follow and wait.
+    pub sends: bool,
+    /// The highest fencing number that this instance has heard of.
+    pub epoch: u64,
+    /// The instance that sends, as far as this one has heard; absent if there is none.
+    pub sender: Option<String>,
+    /// How long ago this instance had followed every change: its reads are stale by at most this
+    /// and the time that a read of the journal takes.
+    pub behind_for: Duration,
+    /// Why the journal cannot be followed now.
+    pub error: Option<String>,
 }
 
 /// The health of a manager.
@@ -332,7 +351,14 @@ fn report(
         .iter()
         .map(|store| store_health(room, store, observed(store.role)))
         .collect();
-    let journal = journal_report(room.journal.health());
+    let mut journal = journal_report(room.journal.health());
+    journal.sharing = room.sharing_status().map(|status| SharingReport {
+        sends: status.sends,
+        epoch: status.epoch,
+        sender: status.sender,
+        behind_for: status.behind_for,
+        error: status.error,
+    });
     Health {
         status: fold(&stores, &journal),
         stores,
@@ -376,7 +402,7 @@ fn journal_report(health: JournalHealth) -> JournalReport {
     let error = match &health.state {
         JournalState::Writable => None,
         JournalState::Full => Some("the journal is full".to_owned()),
-        JournalState::ReadOnly(reason) => Some(reason.clone()),
+        JournalState::ReadOnly(reason) | JournalState::Unavailable(reason) => Some(reason.clone()),
         JournalState::Closed => Some("the journal is closed".to_owned()),
     };
     JournalReport {
@@ -386,6 +412,7 @@ fn journal_report(health: JournalHealth) -> JournalReport {
         max_entries: health.max_entries,
         bytes: health.bytes,
         max_bytes: health.max_bytes,
+        sharing: None,
     }
 }
 
@@ -416,6 +443,7 @@ mod tests {
             max_entries: 1,
             bytes: 0,
             max_bytes: 1,
+            sharing: None,
         }
     }
 

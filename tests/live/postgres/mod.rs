@@ -2,8 +2,8 @@
 
 mod connection;
 mod content;
-mod place;
-mod restart;
+pub(crate) mod place;
+pub(crate) mod restart;
 mod text;
 
 use dbmanager_backend_relational::postgres::PostgresFactory;

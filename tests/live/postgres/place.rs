@@ -22,29 +22,29 @@ use crate::environment::{self, report, unique};
 
 /// A schema that nobody else uses.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     url: String,
     schema: String,
 }
 
 impl Place {
     /// On the server that the environment names; `None`, with a line in the report, without one.
-    pub(super) fn new() -> Option<Self> {
+    pub(crate) fn new() -> Option<Self> {
         Some(Self::at(&environment::POSTGRES.address()?))
     }
 
-    pub(super) fn at(url: &str) -> Self {
+    pub(crate) fn at(url: &str) -> Self {
         Self {
             url: url.to_owned(),
             schema: unique("live"),
         }
     }
 
-    pub(super) fn schema(&self) -> &str {
+    pub(crate) fn schema(&self) -> &str {
         &self.schema
     }
 
-    pub(super) fn url(&self) -> &str {
+    pub(crate) fn url(&self) -> &str {
         &self.url
     }
 
@@ -62,7 +62,7 @@ impl Place {
     }
 
     /// A connection past the adapter, in this schema.
-    pub(super) async fn connect(&self) -> PgConnection {
+    pub(crate) async fn connect(&self) -> PgConnection {
         let mut connection = PgConnection::connect(&self.url).await.unwrap();
         run(
             &mut connection,
@@ -73,7 +73,7 @@ impl Place {
     }
 
     /// Statements past the adapter.
-    pub(super) async fn run(&self, sql: &str) {
+    pub(crate) async fn run(&self, sql: &str) {
         run(&mut self.connect().await, sql).await;
     }
 

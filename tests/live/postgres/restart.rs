@@ -22,7 +22,7 @@ use super::place::{Place, context, ids, prepare, request, upsert, write};
 use crate::environment::report;
 
 /// Where `scripts/servers` keeps the server's programs.
-fn programs() -> Option<PathBuf> {
+pub(crate) fn programs() -> Option<PathBuf> {
     let directory = env::var("DBMANAGER_SERVERS_DIR").ok()?;
     let programs = Path::new(&directory).join("postgres/software/pgserver/pginstall/bin");
     programs.join("initdb").exists().then_some(programs)
@@ -41,7 +41,7 @@ fn command(program: &Path) -> Command {
     command
 }
 
-struct OwnServer {
+pub(crate) struct OwnServer {
     programs: PathBuf,
     directory: tempfile::TempDir,
     port: u16,
@@ -49,7 +49,7 @@ struct OwnServer {
 }
 
 impl OwnServer {
-    fn new(programs: PathBuf) -> Self {
+    pub(crate) fn new(programs: PathBuf) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -84,11 +84,11 @@ impl OwnServer {
         self.directory.path().join("data")
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
     }
 
-    async fn start(&mut self) {
+    pub(crate) async fn start(&mut self) {
         let process = command(&self.programs.join("postgres"))
             .arg("-D")
             .arg(self.data())
@@ -110,7 +110,7 @@ impl OwnServer {
     }
 
     /// Stops it as an operator does who does not wait for its sessions.
-    async fn stop(&mut self) {
+    pub(crate) async fn stop(&mut self) {
         let Some(mut process) = self.process.take() else {
             return;
         };

@@ -92,6 +92,7 @@ mod config;
 mod connect;
 mod convert;
 mod filter;
+mod journal;
 mod migrate;
 mod pool;
 mod read;
@@ -103,4 +104,5 @@ mod statistics;
 mod store;
 mod words;
 
+pub use journal::PostgresJournalFactory;
 pub use store::PostgresFactory;

@@ -9,7 +9,7 @@ use super::{
     Backend, BackendError, BackendErrorKind, BackendResult, GraphBackend, RelationalBackend,
     VectorBackend,
 };
-use crate::{Error, ErrorKind, Result, Runtime, model::Role};
+use crate::{Error, ErrorKind, Result, Runtime, journal::JournalFactory, model::Role};
 
 /// The service's own part of the configuration, as it stands under `config`.
 pub type ServiceConfig = serde_json::Map<String, serde_json::Value>;
@@ -135,6 +135,8 @@ impl fmt::Debug for dyn BackendFactory {
 pub struct Registry {
     factories: BTreeMap<(Role, String), Arc<dyn BackendFactory>>,
     compiled_out: BTreeMap<(Role, String), &'static str>,
+    journals: BTreeMap<String, Arc<dyn JournalFactory>>,
+    journals_compiled_out: BTreeMap<String, &'static str>,
 }
 
 impl Registry {
@@ -162,7 +164,62 @@ impl Registry {
         let factories = &self.factories;
         self.compiled_out
             .retain(|key, _| !factories.contains_key(key));
+        self.journals_compiled_out
+            .extend(other.journals_compiled_out);
+        self.journals.extend(other.journals);
+        let journals = &self.journals;
+        self.journals_compiled_out
+            .retain(|name, _| !journals.contains_key(name));
         self
+    }
+
+    /// Adds a journal; one of the same name is replaced. The names `embedded` and `memory` are the
+    /// library's own and never looked up here.
+    pub fn register_journal(&mut self, factory: impl JournalFactory + 'static) -> &mut Self {
+        let factory: Arc<dyn JournalFactory> = Arc::new(factory);
+        for name in factory.aliases().iter().copied().chain([factory.service()]) {
+            self.journals_compiled_out.remove(name);
+            self.journals.insert(name.to_owned(), Arc::clone(&factory));
+        }
+        self
+    }
+
+    /// Names a journal that exists but is not compiled in, with the Cargo feature that brings it.
+    pub fn register_journal_compiled_out(
+        &mut self,
+        service: &str,
+        feature: &'static str,
+    ) -> &mut Self {
+        if !self.journals.contains_key(service) {
+            self.journals_compiled_out
+                .insert(service.to_owned(), feature);
+        }
+        self
+    }
+
+    /// The factory of a journal.
+    ///
+    /// # Errors
+    /// `Config`: the journal is unknown (the message lists the known ones) or compiled out (it
+    /// names the feature).
+    pub fn journal(&self, service: &str) -> Result<Arc<dyn JournalFactory>> {
+        if let Some(factory) = self.journals.get(service) {
+            return Ok(Arc::clone(factory));
+        }
+        if let Some(feature) = self.journals_compiled_out.get(service) {
+            return Err(Error::new(
+                ErrorKind::Config,
+                format!("the journal {service:?} needs the Cargo feature {feature:?}"),
+            ));
+        }
+        let known = ["embedded", "memory"].into_iter();
+        let known: Vec<_> = known
+            .chain(self.journals.keys().map(String::as_str))
+            .collect();
+        Err(Error::new(
+            ErrorKind::Config,
+            format!("unknown journal {service:?}; known: {}", known.join(", ")),
+        ))
     }
 
     /// Names a service that exists but is not compiled in, with the Cargo feature that brings it.
@@ -251,5 +308,23 @@ mod tests {
                 .to_string()
                 .contains("unknown vector service \"nothing\"; known: ")
         );
+    }
+
+    #[test]
+    fn unknown_journals_list_the_known_and_compiled_out_ones_name_their_feature() {
+        let mut registry = Registry::new();
+        registry.register_journal_compiled_out("postgres", "postgres");
+        for (service, message) in [
+            (
+                "postgres",
+                "invalid configuration: the journal \"postgres\" needs the Cargo feature \"postgres\"",
+            ),
+            (
+                "nothing",
+                "invalid configuration: unknown journal \"nothing\"; known: embedded, memory",
+            ),
+        ] {
+            assert_eq!(registry.journal(service).unwrap_err().to_string(), message);
+        }
     }
 }

@@ -148,23 +148,33 @@ fn journal(root: &mut Section<'_>) -> Result<JournalSettings> {
         None => default.journal_type,
         Some("embedded") => JournalType::Embedded,
         Some("memory") => JournalType::Memory,
-        Some(other) => {
-            let what = format!("must be one of embedded, memory, found {other:?}");
-            return Err(section.error("type", &what));
-        }
+        Some("") => return Err(section.error("type", "is empty")),
+        Some(other) => JournalType::Service(other.to_owned()),
     };
-    let mut config = section.section(
-        "config",
-        &["path", "max_entries", "max_bytes", "record_lifetime"],
-    )?;
+    // Which keys a registered journal has besides the common ones is for itself to say.
+    let service = matches!(journal_type, JournalType::Service(_));
+    let mut config = if service {
+        section.open("config")?
+    } else {
+        section.section(
+            "config",
+            &["path", "max_entries", "max_bytes", "record_lifetime"],
+        )?
+    };
     Ok(JournalSettings {
+        path: match service {
+            true => None,
+            false => config.text("path")?.map(PathBuf::from),
+        },
         journal_type,
-        path: config.text("path")?.map(PathBuf::from),
         max_entries: config.number("max_entries")?,
         max_bytes: config.bytes("max_bytes")?,
         record_lifetime: config
             .duration("record_lifetime")?
             .unwrap_or(default.record_lifetime),
+        lease: config.duration("lease")?,
+        poll_interval: config.duration("poll_interval")?,
+        config: config.rest(),
     })
 }
 

@@ -30,6 +30,7 @@ impl Settings {
                 resolve_map(&mut store.config, &format!("{role}.config"), &environment)?;
             }
         }
+        resolve_map(&mut self.journal.config, "journal.config", &environment)?;
         resolve_map(&mut self.embedding.config, "embedding.config", &environment)
     }
 }

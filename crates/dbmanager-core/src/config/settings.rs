@@ -87,6 +87,14 @@ impl Settings {
             ("search.timeout", self.search.timeout),
             ("health.interval", self.health.interval),
             ("health.timeout", self.health.timeout),
+            (
+                "journal.config.lease",
+                self.journal.lease.unwrap_or(Duration::MAX),
+            ),
+            (
+                "journal.config.poll_interval",
+                self.journal.poll_interval.unwrap_or(Duration::MAX),
+            ),
         ] {
             if duration.is_zero() {
                 return Err(error(format!("{key:?} must be more than zero")));
@@ -204,7 +212,7 @@ impl Default for PerformanceSettings {
 }
 
 /// What keeps the journal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum JournalType {
     /// `embedded`: files of this process.
@@ -212,10 +220,13 @@ pub enum JournalType {
     Embedded,
     /// `memory`: nothing outlives the manager; for tests.
     Memory,
+    /// Any other name: a journal that is registered under it, which several instances of a service
+    /// may share. Whether there is one is for the registry to say.
+    Service(String),
 }
 
 /// The journal.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub struct JournalSettings {
     /// Key `type`.
@@ -231,6 +242,29 @@ pub struct JournalSettings {
     /// Key `config.record_lifetime`: how long idempotency keys and outcomes are kept after an
     /// operation is complete; 24 h by default, and at least.
     pub record_lifetime: Duration,
+    /// Key `config.lease`, for journals that instances share: how long after the death of the
+    /// sending instance another one takes over; absent: 5 s.
+    pub lease: Option<Duration>,
+    /// Key `config.poll_interval`, for journals that instances share: how long a change may go
+    /// unnoticed where the server cannot notify; absent: 100 ms.
+    pub poll_interval: Option<Duration>,
+    /// The other keys of `config`: a registered journal's own settings, passed on as they are.
+    pub config: ServiceConfig,
+}
+
+impl fmt::Debug for JournalSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JournalSettings")
+            .field("journal_type", &self.journal_type)
+            .field("path", &self.path)
+            .field("max_entries", &self.max_entries)
+            .field("max_bytes", &self.max_bytes)
+            .field("record_lifetime", &self.record_lifetime)
+            .field("lease", &self.lease)
+            .field("poll_interval", &self.poll_interval)
+            .field("config", &redact::redacted(&self.config))
+            .finish()
+    }
 }
 
 impl JournalSettings {
@@ -246,6 +280,9 @@ impl Default for JournalSettings {
             max_entries: None,
             max_bytes: None,
             record_lifetime: Self::SHORTEST_RECORD_LIFETIME,
+            lease: None,
+            poll_interval: None,
+            config: ServiceConfig::new(),
         }
     }
 }

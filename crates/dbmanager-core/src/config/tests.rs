@@ -103,6 +103,7 @@ fn every_further_key_is_read() {
             max_entries: Some(10),
             max_bytes: Some(2 << 30),
             record_lifetime: Duration::from_secs(2 * 86_400),
+            ..JournalSettings::default()
         }
     );
     assert_eq!(settings.write.level, Level::All);
@@ -177,9 +178,14 @@ fn what_is_wrong_is_said_with_its_key() {
             r#"{"vector": {"type": "memory"}, "journal": {"config": {"record_lifetime": "1h"}}}"#,
             r#""journal.config.record_lifetime" must be at least 24 hours"#,
         ),
+        (r#"{"journal": {"type": ""}}"#, r#""journal.type" is empty"#),
         (
-            r#"{"journal": {"type": "kafka"}}"#,
-            r#""journal.type" must be one of embedded, memory, found "kafka""#,
+            r#"{"journal": {"type": "postgres", "config": {"lease": "soon"}}}"#,
+            r#""journal.config.lease" must be a time: seconds, or text like "500ms", "30s", "5m", found "soon""#,
+        ),
+        (
+            r#"{"vector": {"type": "memory"}, "journal": {"type": "x", "config": {"lease": 0}}}"#,
+            r#""journal.config.lease" must be more than zero"#,
         ),
         (
             r#"{"journal": {"config": {"max_bytes": "1MB"}}}"#,
@@ -321,6 +327,37 @@ fn what_is_wrong_in_the_environment_is_said_with_its_variable() {
         let config = Config::in_memory().with_environment(variables(&[(name, value)]));
         assert_eq!(config.settings().unwrap_err().message(), expected);
     }
+}
+
+#[test]
+fn a_registered_journal_has_keys_of_its_own_beside_the_common_ones() {
+    let config = Config::from_json(
+        r#"{
+            "vector": {"type": "memory"},
+            "journal": {"type": "postgres", "config": {
+                "host": "db", "password": {"env": "SECRET"}, "path": "its own",
+                "lease": "2s", "poll_interval": "20ms", "max_entries": 7
+            }}
+        }"#,
+    )
+    .unwrap();
+    let mut settings = config.settings().unwrap();
+    settings
+        .resolve_secrets_with(|name| (name == "SECRET").then(|| "hunter2".to_owned()))
+        .unwrap();
+    let journal = &settings.journal;
+    let service = JournalType::Service("postgres".to_owned());
+    assert_eq!(journal.journal_type, service);
+    assert_eq!(journal.lease, Some(Duration::from_secs(2)));
+    assert_eq!(journal.poll_interval, Some(Duration::from_millis(20)));
+    assert_eq!(journal.max_entries, Some(7));
+    let own = serde_json::json!({"host": "db", "password": "hunter2", "path": "its own"});
+    assert_eq!(serde_json::Value::from(journal.config.clone()), own);
+    let shown = format!("{settings:?}");
+    assert!(
+        !shown.contains("hunter2") && shown.contains("***"),
+        "{shown}"
+    );
 }
 
 #[test]

@@ -62,6 +62,11 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// The values that were not taken.
+    pub(super) fn rest(self) -> Map<String, Value> {
+        self.values
+    }
+
     pub(super) fn boolean(&mut self, key: &str) -> Result<Option<bool>> {
         self.read(key, "true or false", |value| value.as_bool())
     }

@@ -22,6 +22,8 @@
 //! [`Subject::wrapped`]. [`Faulty`] is such a wrapper: it fails, delays, repeats and lands late by
 //! a seed. The suite repeats what failed for a transient reason, as repair does, so every case
 //! holds through it too; and it checks that an error which claims `NotApplied` tells the truth.
+//!
+//! Journals have a suite of their own, [`JournalSuite`].
 
 /// Ends the case with a message unless the condition holds.
 macro_rules! ensure {
@@ -61,12 +63,14 @@ mod expect;
 mod fault_plan;
 mod faulty;
 mod filters;
+mod journal;
 mod subject;
 mod suite;
 mod trial;
 
 pub use fault_plan::{FaultCounts, FaultRates, Faults};
 pub use faulty::Faulty;
+pub use journal::{JournalInstance, JournalSubject, JournalSuite};
 pub use subject::{Instance, Subject};
 pub use suite::{Report, Suite, case_names};
 

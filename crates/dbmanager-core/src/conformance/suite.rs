@@ -74,12 +74,7 @@ impl Suite {
 
     /// Runs the cases of the subject's role one after the other, each on a fresh store.
     pub async fn run(&self, subject: &Subject) -> Report {
-        let mut report = Report {
-            subject: subject.name().to_owned(),
-            passed: Vec::new(),
-            refused_by_capability: Vec::new(),
-            failed: Vec::new(),
-        };
+        let mut report = Report::new(subject.name());
         let (role, capabilities) = match self.trial(subject).learn().await {
             Ok(learnt) => learnt,
             Err(failure) => {
@@ -147,6 +142,15 @@ pub struct Report {
 }
 
 impl Report {
+    pub(super) fn new(subject: &str) -> Self {
+        Self {
+            subject: subject.to_owned(),
+            passed: Vec::new(),
+            refused_by_capability: Vec::new(),
+            failed: Vec::new(),
+        }
+    }
+
     /// # Panics
     /// If a case failed, or none was run; with the whole report.
     #[track_caller]

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     Runtime,
     backend::{BackendError, Capabilities, StampRequest},
+    journal::JournalError,
     model::{CollectionKey, Role, Version},
 };
 
@@ -40,6 +41,12 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+impl From<JournalError> for Failure {
+    fn from(error: JournalError) -> Self {
+        Self::new(format!("unexpected error: {error}"))
     }
 }
 

@@ -443,6 +443,8 @@ impl StoreCheck<'_> {
         ids: &[Arc<str>],
     ) -> Result<Vec<Option<Truth>>> {
         let records = self.room().authority_records(collection, ids).await?;
+        // Whatever the authority holds by now, the view knows after this.
+        self.room().follow_now().await?;
         let mut truths = Vec::with_capacity(ids.len());
         for (id, record) in ids.iter().zip(records) {
             let document = DocumentKey::new(collection.clone(), Arc::clone(id));

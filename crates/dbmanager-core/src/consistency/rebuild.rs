@@ -97,6 +97,7 @@ impl Rebuild {
 
     async fn run(self) -> Result<RebuildReport> {
         self.room.check_open()?;
+        self.room.check_sender()?;
         if self.role == Role::Relational {
             return Err(Error::new(
                 ErrorKind::Unsupported,

@@ -39,6 +39,10 @@ pub enum JournalErrorKind {
     UnsupportedFormat,
     /// The journal cannot be opened, or a setting is wrong.
     Open,
+    /// The journal's server does not answer; nothing was written. It is tried again by itself.
+    Unavailable,
+    /// Another instance holds the lease: nothing was written.
+    NotSender,
 }
 
 /// What went wrong in the journal.

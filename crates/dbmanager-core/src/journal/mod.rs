@@ -8,6 +8,8 @@
 
 mod embedded;
 mod error;
+mod factory;
+mod shared;
 mod types;
 
 use std::fmt;
@@ -16,6 +18,8 @@ use async_trait::async_trait;
 
 pub use embedded::{EmbeddedJournal, JournalOptions, JournalSource, JournalStorage, MemoryStorage};
 pub use error::{JournalError, JournalErrorKind, JournalResult};
+pub use factory::{JournalFactory, parse_journal_config};
+pub use shared::{Changes, Confirmation, Lease, SharedChange, SharedJournal, SharedState};
 pub use types::{
     AppendRequest, Appended, Change, Entry, EntryHeader, EntryKind, IdempotencyKey, JournalHealth,
     JournalState, OperationLookup, ParkedEntry, PreconditionRequest, RosterRecord, RosterState,
@@ -29,19 +33,28 @@ use crate::model::{
 
 /// The durable record of intents.
 ///
-/// Every method that changes something is durable when it answers `Ok`. After an I/O error
-/// nothing is retried: those who wait get [`JournalErrorKind::Indeterminate`], and the journal is
-/// read-only until it is opened again and checked.
+/// Every method that changes something is durable when it answers `Ok`.
+///
+/// After an I/O error a journal in files retries nothing: those who wait get
+/// [`JournalErrorKind::Indeterminate`], and the journal is read-only until it is opened again and
+/// checked. A journal behind a network recovers by itself: see [`SharedJournal`].
 #[async_trait]
 pub trait Journal: Send + Sync + fmt::Debug {
     /// The identity of this journal.
     fn journal_id(&self) -> JournalId;
 
-    /// The number of this opening; raised durably, by 1, before `open` returned.
+    /// The number of this opening; raised durably, by 1, before `open` returned. Of a shared
+    /// journal: see [`SharedJournal`].
     fn epoch(&self) -> u64;
 
-    /// The highest version ever issued, or lifted to by [`Journal::lift_mark`].
+    /// The highest version ever issued, or lifted to by [`Journal::lift_mark`]. Of a shared
+    /// journal: as this opening last saw it; others may have issued higher ones since.
     fn mark(&self) -> Version;
+
+    /// What it offers if several instances may have it open; `None`: this opening is alone.
+    fn shared(&self) -> Option<&dyn SharedJournal> {
+        None
+    }
 
     /// Raises the mark to at least `version`, durably (for the adoption of stores that hold
     /// higher versions).

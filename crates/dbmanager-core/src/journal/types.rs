@@ -197,6 +197,8 @@ pub enum JournalState {
     Full,
     /// An I/O error: read-only until it is opened again.
     ReadOnly(String),
+    /// The journal's server does not answer. It takes writes again as soon as that does.
+    Unavailable(String),
     /// It is closed.
     Closed,
 }

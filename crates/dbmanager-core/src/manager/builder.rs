@@ -4,13 +4,16 @@ use std::sync::Arc;
 
 use super::{DatabaseManager, Inner};
 use crate::{
-    Result, Runtime,
+    Error, ErrorKind, Result, Runtime,
     backend::{BackendFactory, OpenContext, Registry},
     cache::Cache,
-    config::{Config, JournalType, Settings},
+    config::{Config, JournalSettings, JournalType, Settings},
     embed::{CheckedEmbedder, Embedder, EmbedderFactory, EmbedderRegistry},
     health::{Monitor, MonitorSettings},
-    journal::{EmbeddedJournal, Journal, JournalOptions, JournalSource, MemoryStorage},
+    journal::{
+        EmbeddedJournal, Journal, JournalError, JournalErrorKind, JournalFactory, JournalOptions,
+        JournalSource, MemoryStorage,
+    },
     memory::MemoryFactory,
     model::Role,
     resilience::ResilienceSettings,
@@ -68,6 +71,13 @@ impl ManagerBuilder {
     /// Adds a service of one's own; one of the same role and name is replaced.
     pub fn register(mut self, factory: impl BackendFactory + 'static) -> Self {
         self.registry.register(factory);
+        self
+    }
+
+    /// Adds a journal of one's own, which the configuration names; one of the same name is
+    /// replaced.
+    pub fn register_journal(mut self, factory: impl JournalFactory + 'static) -> Self {
+        self.registry.register_journal(factory);
         self
     }
 
@@ -129,7 +139,9 @@ impl ManagerBuilder {
             let checked: Arc<dyn Embedder> = Arc::new(CheckedEmbedder::new(embedder));
             checked
         });
-        let (journal, journal_location) = self.open_journal(&settings, &runtime).await?;
+        let (journal, journal_location) = self
+            .open_journal(&settings, &open_context(&settings, &runtime))
+            .await?;
         tracing::info!(journal = %journal_location, epoch = journal.epoch(), "journal opened");
         match self
             .open_on(
@@ -160,11 +172,46 @@ impl ManagerBuilder {
         journal: Arc<dyn Journal>,
         journal_location: String,
     ) -> Result<DatabaseManager> {
-        let mut context =
-            OpenContext::new(runtime.clone()).pool_size(settings.performance.connection_pool_size);
+        let sends = match journal.shared() {
+            None => true,
+            Some(shared) => {
+                let lease = shared.acquire().await.map_err(journal_error)?;
+                if lease.is_none() && self.adopt {
+                    return Err(Error::new(
+                        ErrorKind::NotSender,
+                        "stores are adopted by the instance that sends, and another one does",
+                    ));
+                }
+                lease.is_some()
+            }
+        };
+        let keeping = Arc::clone(&journal);
+        let renewing = keep_lease(keeping.as_ref(), &runtime, sends);
+        let opening = self.open_stores(
+            settings,
+            runtime.clone(),
+            embedder,
+            journal,
+            journal_location,
+            sends,
+        );
+        tokio::select! {
+            opened = opening => opened,
+            error = renewing => Err(journal_error(error)),
+        }
+    }
+
+    async fn open_stores(
+        self,
+        settings: Settings,
+        runtime: Runtime,
+        embedder: Option<Arc<dyn Embedder>>,
+        journal: Arc<dyn Journal>,
+        journal_location: String,
+        sends: bool,
+    ) -> Result<DatabaseManager> {
+        let context = open_context(&settings, &runtime);
         let resilience = ResilienceSettings::from(&settings.performance);
-        context.data_directory = settings.data_directory.clone();
-        context.attempt_timeout = resilience.attempt_timeout;
         let roster = open_roster(
             RosterOpening {
                 registry: &self.registry,
@@ -173,6 +220,7 @@ impl ManagerBuilder {
                 context,
                 resilience,
                 adopt: self.adopt,
+                sends,
             },
             roles(&settings),
         )
@@ -190,6 +238,7 @@ impl ManagerBuilder {
             },
             embedder,
             cache: Cache::new(&runtime, &settings.performance),
+            sends,
         })
         .await
         .map_err(journal_error)?;
@@ -217,9 +266,10 @@ impl ManagerBuilder {
     async fn open_journal(
         &self,
         settings: &Settings,
-        runtime: &Runtime,
+        context: &OpenContext,
     ) -> Result<(Arc<dyn Journal>, String)> {
-        let (source, location) = match (&self.journal, settings.journal.journal_type) {
+        let options = journal_options(&settings.journal);
+        let (source, location) = match (&self.journal, &settings.journal.journal_type) {
             (Some(source), _) => (source.clone(), "given in code".to_owned()),
             (None, JournalType::Memory) => (
                 JournalSource::Storage(Arc::new(MemoryStorage::new())),
@@ -230,19 +280,57 @@ impl ManagerBuilder {
                 let location = path.display().to_string();
                 (JournalSource::Directory(path), location)
             }
+            (None, JournalType::Service(service)) => {
+                let factory = self.registry.journal(service)?;
+                let config = &settings.journal.config;
+                let location = factory.location(config, context).map_err(journal_error)?;
+                let journal = factory
+                    .open(config, context, &options)
+                    .await
+                    .map_err(|error| journal_error(error).with("journal", &location))?;
+                return Ok((journal, location));
+            }
         };
-        let mut options = JournalOptions::default();
-        if let Some(entries) = settings.journal.max_entries {
-            options.max_entries = entries;
-        }
-        if let Some(bytes) = settings.journal.max_bytes {
-            options.max_bytes = bytes;
-        }
-        options.retention = options.retention.max(settings.journal.record_lifetime);
-        let journal = EmbeddedJournal::open(source, options, runtime.clone())
+        let journal = EmbeddedJournal::open(source, options, context.runtime.clone())
             .await
             .map_err(|error| journal_error(error).with("journal", &location))?;
         Ok((journal, location))
+    }
+}
+
+fn journal_options(settings: &JournalSettings) -> JournalOptions {
+    let default = JournalOptions::default();
+    JournalOptions {
+        max_entries: settings.max_entries.unwrap_or(default.max_entries),
+        max_bytes: settings.max_bytes.unwrap_or(default.max_bytes),
+        retention: default.retention.max(settings.record_lifetime),
+        lease: settings.lease.unwrap_or(default.lease),
+        poll_interval: settings.poll_interval.unwrap_or(default.poll_interval),
+        ..default
+    }
+}
+
+fn open_context(settings: &Settings, runtime: &Runtime) -> OpenContext {
+    let mut context =
+        OpenContext::new(runtime.clone()).pool_size(settings.performance.connection_pool_size);
+    context.data_directory = settings.data_directory.clone();
+    context.attempt_timeout = ResilienceSettings::from(&settings.performance).attempt_timeout;
+    context
+}
+
+/// Renews the lease while the stores are opened, which may take longer than it lasts. Completes
+/// only when it is lost.
+async fn keep_lease(journal: &dyn Journal, runtime: &Runtime, held: bool) -> JournalError {
+    let Some(shared) = journal.shared().filter(|_| held) else {
+        return std::future::pending().await;
+    };
+    loop {
+        runtime.sleep(shared.lease_time() / 4).await;
+        match shared.renew().await {
+            Err(error) if *error.kind() == JournalErrorKind::NotSender => return error,
+            Err(error) => tracing::warn!(%error, "the lease was not renewed"),
+            Ok(_) => {}
+        }
     }
 }
 

@@ -201,6 +201,23 @@ impl DatabaseManager {
         answers.into_iter().next().unwrap_or(Ok(None))
     }
 
+    /// Waits until this manager sees a write that another instance with the same journal
+    /// acknowledged, and hands the manager back for the read:
+    /// `db.at_least(&receipt, timeout).await?.get_document(…)`; a receipt's version does as well.
+    /// Without this, what others wrote is seen as soon as the journal's changes were followed; see
+    /// [`SharingReport::behind_for`](crate::health::SharingReport::behind_for). A manager always
+    /// sees its own writes.
+    ///
+    /// # Errors
+    /// `Timeout`; `Closed`.
+    pub async fn at_least(&self, write: impl Into<Version>, timeout: Duration) -> Result<&Self> {
+        let (room, version) = (&self.inner.room, write.into());
+        if !room.backlog.is_live(version) {
+            room.follow_to(version, timeout).await?;
+        }
+        Ok(self)
+    }
+
     /// The current documents, in the order of the ids; `None` for those that are not there.
     ///
     /// # Errors
@@ -499,7 +516,9 @@ impl DatabaseManager {
         room.begin_close();
         let work = async {
             room.join().await;
-            if let Err(error) = truncate_all(&room).await {
+            if room.is_sender()
+                && let Err(error) = truncate_all(&room).await
+            {
                 tracing::info!(error, "entries stay in the journal for the next opening");
             }
             let mut failed = None;

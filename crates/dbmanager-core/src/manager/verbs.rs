@@ -425,6 +425,7 @@ pub(super) async fn clear_parked(
         .with("version", version)
     };
     let store = room.store(role).ok_or_else(not_parked)?;
+    room.check_sender()?;
     room.journal
         .unpark(version, store.store_id())
         .await
@@ -438,6 +439,7 @@ pub(super) async fn clear_parked(
 
 pub(super) async fn remove_store(inner: &Inner, role: Role) -> Result<()> {
     let room = &inner.room;
+    room.check_sender()?;
     let roster = room.journal.roster().await.map_err(journal_error)?;
     let record = roster
         .into_iter()

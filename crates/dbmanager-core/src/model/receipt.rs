@@ -112,6 +112,12 @@ pub struct Receipt {
     pub stores: Vec<StoreReceipt>,
 }
 
+impl From<&Receipt> for Version {
+    fn from(receipt: &Receipt) -> Self {
+        receipt.version
+    }
+}
+
 impl Receipt {
     /// Whether the level that was asked for was reached.
     pub fn level_reached(&self) -> bool {

@@ -4,6 +4,6 @@ mod open;
 mod stamp;
 mod store;
 
-pub(crate) use open::{RoleSetting, RosterOpening, open_roster, store_error};
+pub(crate) use open::{RoleSetting, RosterOpening, disable_others, open_roster, store_error};
 use stamp::lacking_state;
 pub(crate) use store::{Store, StoreStatus};

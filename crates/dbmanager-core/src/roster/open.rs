@@ -35,6 +35,8 @@ pub(crate) struct RosterOpening<'a> {
     pub(crate) resilience: ResilienceSettings,
     /// Takes over stores of another journal or without a stamp.
     pub(crate) adopt: bool,
+    /// Whether this manager sends to the stores; otherwise the stores and the roster are only read.
+    pub(crate) sends: bool,
 }
 
 /// The opened roster.
@@ -68,7 +70,10 @@ pub(crate) async fn open_roster(
         }
     };
     stores.sort_by_key(|store| store.role);
-    let disabled = disable_others(&opening, &known, &stores).await?;
+    let disabled = match opening.sends {
+        true => disable_others(opening.journal.as_ref(), &known, &stores).await?,
+        false => Vec::new(),
+    };
     Ok(Roster { stores, disabled })
 }
 
@@ -113,6 +118,7 @@ async fn open_stores(
             guard,
             journal: Arc::clone(&opening.journal),
             record,
+            sends: opening.sends,
         }));
         stores.push(Arc::clone(&store));
         open_store(opening, &store, &known, current).await?;
@@ -122,8 +128,8 @@ async fn open_stores(
 
 /// Records of roles that the configuration no longer enables: they hold truncation until they are
 /// removed.
-async fn disable_others(
-    opening: &RosterOpening<'_>,
+pub(crate) async fn disable_others(
+    journal: &dyn Journal,
     known: &[RosterRecord],
     stores: &[Arc<Store>],
 ) -> Result<Vec<RosterRecord>> {
@@ -137,8 +143,7 @@ async fn disable_others(
             enabled: false,
             ..record.clone()
         };
-        opening
-            .journal
+        journal
             .put_store(record.clone())
             .await
             .map_err(crate::write::journal_error)?;
@@ -188,6 +193,9 @@ async fn open_store(
 ) -> Result<()> {
     let looked_at = async {
         let backend = store.open().await?;
+        if !opening.sends {
+            return store.open_and_verify(Moment::Reconnecting).await;
+        }
         let identity = backend.identity().await?;
         let identity = if opening.adopt {
             adopt(opening, store, backend.as_ref(), identity).await?
@@ -228,6 +236,9 @@ async fn open_store(
             _ => {
                 tracing::warn!(role = %store.role, service = %store.service, %error, "store does not answer at open");
                 store.note_failure(&error);
+                if !opening.sends {
+                    return Ok(());
+                }
                 store
                     .replace_record(store.record())
                     .await

@@ -10,7 +10,7 @@ use crate::{
     Runtime,
     backend::{
         AnyBackend, Backend, BackendError, BackendErrorKind, BackendFactory, BackendResult,
-        Capabilities, OpenContext, RelationalBackend, ServiceConfig, Stamp, StampRequest,
+        Capabilities, Identity, OpenContext, RelationalBackend, ServiceConfig, Stamp, StampRequest,
     },
     journal::{Journal, RosterRecord, RosterState},
     model::{Role, StoreId, Version},
@@ -56,6 +56,8 @@ pub(crate) struct Store {
     reconcile: AtomicBool,
     /// How often the store was opened or verified anew.
     openings: AtomicU64,
+    /// Whether this manager is the one that stamps the store and writes its record.
+    sends: AtomicBool,
 }
 
 impl std::fmt::Debug for Store {
@@ -75,6 +77,8 @@ pub(crate) struct StoreParts {
     pub(crate) guard: Arc<Guard>,
     pub(crate) journal: Arc<dyn Journal>,
     pub(crate) record: RosterRecord,
+    /// Whether this manager sends to the stores.
+    pub(crate) sends: bool,
 }
 
 impl Store {
@@ -99,6 +103,7 @@ impl Store {
             turn: tokio::sync::Mutex::new(()),
             reconcile: AtomicBool::new(true),
             openings: AtomicU64::new(0),
+            sends: AtomicBool::new(parts.sends),
         }
     }
 
@@ -275,7 +280,10 @@ impl Store {
     async fn verify(&self, backend: &AnyBackend, moment: Moment) -> BackendResult<()> {
         let plain = backend.as_backend();
         let identity = plain.identity().await?;
-        let facts = self.facts();
+        if !self.sends.load(Ordering::Acquire) {
+            return self.verify_as_standby(&identity).await;
+        }
+        let facts = self.facts().await?;
         let record = self.record();
         let judgement = judge(&identity, &record, facts, moment)?;
         if let Judgement::Lacking(reason) = judgement
@@ -297,12 +305,101 @@ impl Store {
         Ok(())
     }
 
-    fn facts(&self) -> JournalFacts {
-        JournalFacts {
-            journal_id: self.journal.journal_id(),
-            epoch: self.journal.epoch(),
-            mark: self.journal.mark(),
+    /// What the journal knows, as of now: read after what the store said of itself, so that
+    /// nothing in the store can be newer.
+    ///
+    /// # Errors
+    /// `StaleEpoch` if another manager has become the sender.
+    async fn facts(&self) -> BackendResult<JournalFacts> {
+        let epoch = self.journal.epoch();
+        if let Some(shared) = self.journal.shared() {
+            let state = shared.state().await.map_err(journal_unread)?;
+            if state.epoch > epoch {
+                return Err(BackendError::new(
+                    BackendErrorKind::StaleEpoch,
+                    format!("another instance sends under epoch {}", state.epoch),
+                )
+                .not_applied());
+            }
         }
+        Ok(JournalFacts {
+            journal_id: self.journal.journal_id(),
+            epoch,
+            mark: self.journal.mark(),
+        })
+    }
+
+    /// Checks that the store is the one on the roster; it is another instance's to stamp.
+    async fn verify_as_standby(&self, identity: &Identity) -> BackendResult<()> {
+        let not_yet = |why: &str| {
+            Err(BackendError::new(
+                BackendErrorKind::Unavailable,
+                format!("{why}; that is for the sending instance to settle"),
+            )
+            .not_applied())
+        };
+        let Some(shared) = self.journal.shared() else {
+            return not_yet("the journal is not shared");
+        };
+        let state = shared.state().await.map_err(journal_unread)?;
+        let roster = self.journal.roster().await.map_err(journal_unread)?;
+        let current = roster
+            .into_iter()
+            .find(|record| record.role == self.role && record.state != RosterState::Removed);
+        let Some(record) = current else {
+            return not_yet("the store is not on the journal's roster");
+        };
+        self.follow_record(record.clone());
+        if record.state == RosterState::NeedsRebuild {
+            return not_yet("the store needs a rebuild");
+        }
+        if identity.stamp.is_none() && identity.empty {
+            return not_yet("the store has no stamp");
+        }
+        let facts = JournalFacts {
+            journal_id: self.journal.journal_id(),
+            epoch: state.epoch,
+            mark: state.mark,
+        };
+        match judge(identity, &record, facts, Moment::Reconnecting)? {
+            Judgement::Whole => Ok(()),
+            Judgement::Lacking(reason) => not_yet(reason),
+        }
+    }
+
+    /// Takes over the record that the sending instance wrote.
+    pub(crate) fn follow_record(&self, record: RosterRecord) {
+        let mut state = self.lock();
+        if record.store_id != state.record.store_id {
+            state.verified = false;
+        }
+        state.record = RosterRecord {
+            location: state.record.location.clone(),
+            service: state.record.service.clone(),
+            ..record
+        };
+    }
+
+    /// Becomes the one that stamps the store: with its record as the journal has it, if it has one,
+    /// and before its next use everything is checked as after a failure.
+    pub(crate) async fn begin_sending(&self, record: Option<RosterRecord>) -> BackendResult<()> {
+        if let Some(record) = record {
+            self.follow_record(record);
+        }
+        {
+            let mut state = self.lock();
+            state.verified = false;
+            state.rebuilding = false;
+        }
+        self.want_reconcile();
+        self.sends.store(true, Ordering::Release);
+        self.update(|record| record.enabled = true).await
+    }
+
+    /// Leaves the store to another instance; reading goes on.
+    pub(crate) fn stop_sending(&self) {
+        self.sends.store(false, Ordering::Release);
+        self.lock().rebuilding = false;
     }
 
     /// Writes the stamp with this progress; everything applied before is durable then.
@@ -380,6 +477,12 @@ impl Store {
             None => Ok(()),
         }
     }
+}
+
+fn journal_unread(error: crate::journal::JournalError) -> BackendError {
+    BackendError::new(BackendErrorKind::Unavailable, "the journal cannot be read")
+        .not_applied()
+        .with_source(error)
 }
 
 fn wrong_role(role: Role) -> BackendError {

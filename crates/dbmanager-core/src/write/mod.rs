@@ -6,6 +6,7 @@ mod decide;
 mod prepare;
 mod route;
 mod sender;
+mod sharing;
 mod stage;
 mod truncation;
 
@@ -21,6 +22,7 @@ pub(crate) use backlog::{Backlog, DocumentKey, Participation, Revision, slot};
 pub(crate) use decide::{Acknowledgement, Answer};
 pub(crate) use prepare::validate_collection_name;
 pub(crate) use route::{ItemChange, WriteItem, WriteOptions};
+use sharing::{Sharing, run_following, run_lease, run_publishing};
 pub(crate) use truncation::truncate_all;
 
 use crate::{
@@ -56,11 +58,21 @@ pub(crate) struct WriteRoom {
     pub(crate) settings: WriteSettings,
     pub(crate) embedder: Option<Arc<dyn Embedder>>,
     pub(crate) cache: Option<Cache>,
-    disabled: Vec<RosterRecord>,
-    catalogue: RwLock<BTreeMap<Arc<str>, Collection>>,
+    disabled: Mutex<Vec<RosterRecord>>,
+    /// Absent if the journal is this manager's own.
+    sharing: Option<Sharing>,
+    catalogue: RwLock<Catalogue>,
     closing: watch::Sender<bool>,
     fenced: Mutex<Option<Error>>,
     tasks: Mutex<Vec<TaskHandle<()>>>,
+}
+
+/// The collections by name.
+#[derive(Debug, Default)]
+struct Catalogue {
+    live: BTreeMap<Arc<str>, Collection>,
+    /// The highest generation of each name that was dropped.
+    dropped: BTreeMap<Arc<str>, u64>,
 }
 
 impl std::fmt::Debug for WriteRoom {
@@ -81,6 +93,8 @@ pub(crate) struct WriteParts {
     pub(crate) settings: WriteSettings,
     pub(crate) embedder: Option<Arc<dyn Embedder>>,
     pub(crate) cache: Option<Cache>,
+    /// Whether this manager sends to the stores; it does unless another one shares its journal.
+    pub(crate) sends: bool,
 }
 
 impl WriteRoom {
@@ -89,33 +103,33 @@ impl WriteRoom {
     /// # Errors
     /// The journal cannot be read.
     pub(crate) async fn start(parts: WriteParts) -> JournalResult<Arc<Self>> {
-        let collections = parts.journal.collections().await?;
-        let catalogue = collections
-            .into_iter()
-            .map(|c| (Arc::clone(&c.key.name), c))
-            .collect();
+        let shared = parts.journal.shared().is_some();
         let room = Arc::new(Self {
             runtime: parts.runtime,
             journal: parts.journal,
-            backlog: Backlog::new(),
+            backlog: Backlog::new(shared),
             stores: parts.stores,
             settings: parts.settings,
             embedder: parts.embedder,
             cache: parts.cache,
-            disabled: parts.disabled,
-            catalogue: RwLock::new(catalogue),
+            disabled: Mutex::new(parts.disabled),
+            sharing: shared.then(|| Sharing::new(parts.sends)),
+            catalogue: RwLock::default(),
             closing: watch::Sender::new(false),
             fenced: Mutex::new(None),
             tasks: Mutex::new(Vec::new()),
         });
-        for record in &room.disabled {
+        for record in room.disabled() {
             room.backlog
                 .set_participation(record.role, disabled_participation(record.state));
         }
         for store in &room.stores {
             room.refresh_participation(store);
         }
-        room.recover().await?;
+        match room.journal.shared() {
+            None => room.recover().await?,
+            Some(_) => room.recover_shared().await?,
+        }
         for store in &room.stores {
             room.keep(
                 room.runtime
@@ -126,10 +140,19 @@ impl WriteRoom {
             room.runtime
                 .spawn(truncation::run_truncation(Arc::clone(&room))),
         );
+        if shared {
+            let tasks = [
+                room.runtime.spawn(run_lease(Arc::clone(&room))),
+                room.runtime.spawn(run_following(Arc::clone(&room))),
+                room.runtime.spawn(run_publishing(Arc::clone(&room))),
+            ];
+            tasks.into_iter().for_each(|task| room.keep(task));
+        }
         Ok(room)
     }
 
     async fn recover(&self) -> JournalResult<()> {
+        self.replace_catalogue(self.journal.collections().await?);
         let mut after = Version::ZERO;
         loop {
             let page = self.journal.live_entries(after, RECOVERY_PAGE).await?;
@@ -185,6 +208,7 @@ impl WriteRoom {
         self.catalogue
             .read()
             .unwrap_or_else(PoisonError::into_inner)
+            .live
             .get(name)
             .cloned()
     }
@@ -194,9 +218,27 @@ impl WriteRoom {
         self.catalogue
             .read()
             .unwrap_or_else(PoisonError::into_inner)
+            .live
             .values()
             .cloned()
             .collect()
+    }
+
+    fn replace_catalogue(&self, collections: Vec<Collection>) {
+        self.catalogue
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .live = collections
+            .into_iter()
+            .map(|collection| (Arc::clone(&collection.key.name), collection))
+            .collect();
+    }
+
+    fn disabled(&self) -> Vec<RosterRecord> {
+        self.disabled
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Takes note of a collection as the journal has it.
@@ -205,11 +247,18 @@ impl WriteRoom {
             .catalogue
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        let newer = catalogue
-            .get(&collection.key.name)
-            .is_none_or(|known| known.key.generation <= collection.key.generation);
-        if newer {
-            catalogue.insert(Arc::clone(&collection.key.name), collection);
+        let Collection { key, options } = &collection;
+        // Another instance's news may be older than what this one has done since: an embedding
+        // space is never taken back, and a dropped generation never returns.
+        let newer = catalogue.live.get(&key.name).is_none_or(|known| {
+            known.key.generation < key.generation
+                || known.key.generation == key.generation
+                    && (options.embedding_space.is_some()
+                        || known.options.embedding_space.is_none())
+        });
+        let dropped = catalogue.dropped.get(&key.name);
+        if newer && dropped.is_none_or(|dropped| *dropped < key.generation) {
+            catalogue.live.insert(Arc::clone(&key.name), collection);
         }
     }
 
@@ -219,11 +268,14 @@ impl WriteRoom {
             .write()
             .unwrap_or_else(PoisonError::into_inner);
         if catalogue
+            .live
             .get(&key.name)
             .is_some_and(|known| known.key == *key)
         {
-            catalogue.remove(&key.name);
+            catalogue.live.remove(&key.name);
         }
+        let dropped = catalogue.dropped.entry(Arc::clone(&key.name)).or_default();
+        *dropped = key.generation.max(*dropped);
     }
 
     /// The content of live entries.
@@ -265,7 +317,7 @@ impl WriteRoom {
         if self.journal.health().entries <= self.settings.disabled_backlog {
             return Ok(());
         }
-        for record in &self.disabled {
+        for record in self.disabled() {
             let holds = self.backlog.participation(record.role) == Participation::Disabled;
             if !holds || record.role == Role::Relational {
                 continue;
@@ -282,8 +334,22 @@ impl WriteRoom {
         Ok(())
     }
 
-    /// Refuses further use after another manager has taken over the stores.
+    /// Reads the view of a journal that others have open as well.
+    async fn recover_shared(&self) -> JournalResult<()> {
+        self.load_first_view().await?;
+        if self.is_made_sender() {
+            self.backlog.set_sending(true);
+        }
+        Ok(())
+    }
+
+    /// Refuses further use after another manager has taken over the stores; if they share the
+    /// journal, leaves the stores to the other one.
     pub(crate) fn fence(&self, error: &BackendError) {
+        if self.sharing.is_some() {
+            self.stand_down(error.message());
+            return;
+        }
         let mut fenced = self.fenced.lock().unwrap_or_else(PoisonError::into_inner);
         fenced.get_or_insert_with(|| {
             tracing::error!(%error, "another manager has opened the stores: this one stops");
@@ -366,6 +432,8 @@ pub(crate) fn journal_error(error: JournalError) -> Error {
         JournalErrorKind::Damaged => ErrorKind::Damaged,
         JournalErrorKind::Locked => ErrorKind::Locked,
         JournalErrorKind::UnsupportedFormat | JournalErrorKind::Open => ErrorKind::Config,
+        JournalErrorKind::Unavailable => ErrorKind::Unavailable,
+        JournalErrorKind::NotSender => ErrorKind::NotSender,
     };
     let message = error.message().to_owned();
     // A read-only journal stays so until the manager is opened again.

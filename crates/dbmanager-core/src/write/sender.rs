@@ -37,6 +37,10 @@ pub(crate) async fn run_sender(room: Arc<WriteRoom>, store: Arc<Store>) {
         alone: 0,
     };
     while !sender.room.is_closing() {
+        if !sender.room.is_sender() {
+            sender.room.wait_until_sender().await;
+            continue;
+        }
         let span = tracing::debug_span!(
             "dbmanager.repair",
             "db.system.name" = &*sender.store.service,
@@ -358,7 +362,11 @@ impl Sender {
             Err(error) if error.kind() == BackendErrorKind::CollectionMissing => return Ok(()),
             Err(error) => return Err(error),
         };
-        let mark = self.room.journal.mark();
+        let mark = self.room.current_mark().await.map_err(|error| {
+            BackendError::new(BackendErrorKind::Unavailable, "the journal cannot be read")
+                .not_applied()
+                .with_source(error)
+        })?;
         let mut confirmed = Vec::new();
         for (id, head) in ids.into_iter().zip(heads) {
             let Some(head) = head else { continue };

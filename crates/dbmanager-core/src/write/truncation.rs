@@ -21,6 +21,11 @@ const AFTER_FAILURE: Duration = Duration::from_secs(1);
 pub(crate) async fn run_truncation(room: Arc<WriteRoom>) {
     while !room.is_closing() {
         room.backlog.truncatable.notified().await;
+        if !room.is_sender() {
+            room.wait_until_sender().await;
+            room.backlog.truncatable.notify_one();
+            continue;
+        }
         if room.is_closing() {
             return;
         }

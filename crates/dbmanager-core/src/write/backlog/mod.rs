@@ -5,6 +5,7 @@
 //! per entry, because only the newest live version is sent and a confirmation of it covers all
 //! older ones.
 
+mod follow;
 mod revisions;
 mod state;
 mod types;
@@ -17,7 +18,7 @@ use tokio::sync::Notify;
 pub(crate) use self::revisions::{Revision, Revisions};
 use self::state::Inner;
 pub(crate) use self::types::{
-    DocumentKey, Newest, Participation, Sending, Sent, Standing, StoreBacklog,
+    DocumentKey, Learnt, Newest, Participation, Sending, Sent, Standing, StoreBacklog,
 };
 use crate::{
     backend::DocumentState,
@@ -37,6 +38,8 @@ pub(crate) struct Backlog {
     pub(crate) truncatable: Notify,
     /// Something was confirmed, parked or truncated.
     pub(crate) changed: Notify,
+    /// There is something to tell other instances.
+    pub(crate) learnt: Notify,
 }
 
 pub(crate) fn slot(role: Role) -> usize {
@@ -48,13 +51,20 @@ pub(crate) fn slot(role: Role) -> usize {
 }
 
 impl Backlog {
-    pub(crate) fn new() -> Self {
+    /// An empty backlog; `shared`: other instances have the same journal open.
+    pub(crate) fn new(shared: bool) -> Self {
+        let inner = Inner {
+            sending: !shared,
+            outbox: shared.then(Vec::new),
+            ..Inner::default()
+        };
         Self {
-            inner: Mutex::default(),
+            inner: Mutex::new(inner),
             revisions: Revisions::default(),
             work: Default::default(),
             truncatable: Notify::new(),
             changed: Notify::new(),
+            learnt: Notify::new(),
         }
     }
 
@@ -92,6 +102,7 @@ impl Backlog {
     fn after_change(&self, role: Role) {
         self.wake(role);
         self.truncatable.notify_one();
+        self.learnt.notify_one();
         self.changed.notify_waiters();
     }
 
@@ -100,7 +111,7 @@ impl Backlog {
         {
             let mut inner = self.lock();
             let document = DocumentKey::new(header.collection.clone(), Arc::clone(&header.id));
-            inner.insert(header, content);
+            inner.insert_own(header, content);
             self.revisions.written(&document);
         }
         for role in Role::ALL {
@@ -212,16 +223,7 @@ impl Backlog {
         {
             let mut inner = self.lock();
             for (key, version) in held {
-                let Some(document) = inner.documents.get_mut(&key) else {
-                    continue;
-                };
-                let progress = &mut document.progress[slot(role)];
-                progress.confirmed = progress.confirmed.max(version);
-                for waiter in &document.waiters {
-                    waiter.notify_one();
-                }
-                inner.count_lagging(&key);
-                inner.settled.insert(key);
+                inner.hold(slot(role), &key, version);
             }
         }
         self.after_change(role);
@@ -238,6 +240,7 @@ impl Backlog {
             inner.count_lagging(&key);
         }
         inner.requeue(slot(role));
+        inner.learn(Learnt::Forgotten(slot(role)));
     }
 
     /// Documents with live entries, for comparing them with what a store holds.
@@ -332,6 +335,10 @@ impl Backlog {
     pub(crate) fn remove(&self, versions: &[Version]) {
         let mut inner = self.lock();
         for version in versions {
+            if !inner.entries.contains_key(version) {
+                // Another instance's, which came and went unseen: no telling of which document.
+                self.revisions.restanding();
+            }
             inner.remove(*version);
         }
         drop(inner);

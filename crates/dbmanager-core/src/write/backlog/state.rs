@@ -7,7 +7,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::types::{DocumentKey, Participation, Sent};
+use super::types::{DocumentKey, Learnt, Participation, Sent};
 use crate::{
     backend::DocumentState,
     journal::{EntryHeader, EntryKind},
@@ -67,14 +67,48 @@ pub(super) struct Inner {
     pub(super) settled: BTreeSet<DocumentKey>,
     /// Per store, documents whose newest version it has yet to confirm.
     pub(super) lagging: [usize; 3],
+    /// Whether this manager sends to the stores. One that does not keeps no queues.
+    pub(super) sending: bool,
+    /// The journal was followed up to here: an entry up to this version that is not among
+    /// `entries` has come and gone.
+    pub(super) followed: Version,
+    /// Dropped generations: entries that are learnt of later are void.
+    pub(super) dropped: BTreeSet<CollectionKey>,
+    /// What to tell other instances; `None`: there can be none.
+    pub(super) outbox: Option<Vec<Learnt>>,
 }
 
 impl Inner {
+    /// Adds an entry of this manager's own. It may have been followed already, and even be gone.
+    pub(super) fn insert_own(&mut self, header: EntryHeader, content: Option<DocumentState>) {
+        if header.version > self.followed || self.entries.contains_key(&header.version) {
+            self.insert(header, content);
+        }
+    }
+
     pub(super) fn insert(&mut self, header: EntryHeader, content: Option<DocumentState>) {
         let version = header.version;
         let key = DocumentKey::new(header.collection.clone(), Arc::clone(&header.id));
+        if let Some(known) = self.entries.get_mut(&version) {
+            let fits = self.content_bytes.saturating_add(header.bytes) <= CONTENT_IN_MEMORY;
+            if known.content.is_none() && content.is_some() && fits {
+                self.content_bytes += header.bytes;
+                known.content = content;
+            }
+            return;
+        }
         if header.kind == EntryKind::DropCollection {
             self.void_collection(&key.collection);
+            self.dropped.insert(key.collection.clone());
+        } else if self.dropped.contains(&key.collection) {
+            self.void.insert(version);
+            let entry = LiveEntry {
+                document: key,
+                header,
+                content: None,
+            };
+            self.entries.insert(version, entry);
+            return;
         }
         let content = if content.is_some()
             && self.content_bytes.saturating_add(header.bytes) <= CONTENT_IN_MEMORY
@@ -105,7 +139,8 @@ impl Inner {
             {
                 progress.parked = None;
             }
-            if self.participation[index].is_sent_to() && progress.wants(&document.versions) {
+            let sends = self.sending && self.participation[index].is_sent_to();
+            if sends && progress.wants(&document.versions) {
                 progress.queued = true;
                 self.queues[index].ready.push_back(key.clone());
             }
@@ -161,24 +196,15 @@ impl Inner {
     }
 
     pub(super) fn record(&mut self, index: usize, key: DocumentKey, version: Version, sent: Sent) {
-        let sends = self.participation[index].is_sent_to();
+        let sends = self.sending && self.participation[index].is_sent_to();
         let Some(document) = self.documents.get_mut(&key) else {
             return;
         };
         let progress = &mut document.progress[index];
         progress.in_flight = false;
+        let confirmed = matches!(sent, Sent::Confirmed);
         match sent {
-            Sent::Confirmed => {
-                progress.confirmed = progress.confirmed.max(version);
-                progress.error = None;
-                if progress
-                    .parked
-                    .as_ref()
-                    .is_some_and(|(parked, _)| *parked <= version)
-                {
-                    progress.parked = None;
-                }
-            }
+            Sent::Confirmed => progress.confirm(version),
             Sent::Failed(error) => progress.error = Some(error),
             Sent::Parked(error) => progress.parked = Some((version, error)),
         }
@@ -191,11 +217,39 @@ impl Inner {
         }
         self.count_lagging(&key);
         self.settled.insert(key);
+        if confirmed {
+            self.learn(Learnt::Held(index, version));
+        }
+    }
+
+    /// Records that a store holds a version of the document, or a newer one.
+    pub(super) fn hold(&mut self, index: usize, key: &DocumentKey, version: Version) {
+        let Some(document) = self.documents.get_mut(key) else {
+            return;
+        };
+        document.progress[index].confirm(version);
+        for waiter in &document.waiters {
+            waiter.notify_one();
+        }
+        let live = document.versions.iter().rev().find(|v| **v <= version);
+        let live = live.copied();
+        self.count_lagging(key);
+        self.settled.insert(key.clone());
+        if let Some(version) = live {
+            self.learn(Learnt::Held(index, version));
+        }
+    }
+
+    /// Keeps what other instances are to be told, if this manager is the sender.
+    pub(super) fn learn(&mut self, learnt: Learnt) {
+        if let Some(outbox) = self.outbox.as_mut().filter(|_| self.sending) {
+            outbox.push(learnt);
+        }
     }
 
     /// Queues whatever the store should be sent and is not queued or under way.
     pub(super) fn requeue(&mut self, index: usize) {
-        if !self.participation[index].is_sent_to() {
+        if !self.sending || !self.participation[index].is_sent_to() {
             self.queues[index].ready.clear();
             for document in self.documents.values_mut() {
                 document.progress[index].queued = false;
@@ -244,6 +298,19 @@ impl Inner {
 }
 
 impl Progress {
+    /// The store holds this version or a newer one.
+    pub(super) fn confirm(&mut self, version: Version) {
+        self.confirmed = self.confirmed.max(version);
+        self.error = None;
+        if self
+            .parked
+            .as_ref()
+            .is_some_and(|(parked, _)| *parked <= version)
+        {
+            self.parked = None;
+        }
+    }
+
     /// Whether the newest version should be queued: it is not confirmed, parked, queued or under
     /// way.
     pub(super) fn wants(&self, versions: &[Version]) -> bool {

@@ -94,6 +94,15 @@ pub(crate) enum Sent {
     Parked(Arc<str>),
 }
 
+/// What the sender learns of a store, by its slot, and other instances do not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Learnt {
+    /// It holds this version of a document, or a newer one.
+    Held(usize, Version),
+    /// What it was known to hold is no longer certain.
+    Forgotten(usize),
+}
+
 /// How a version stands at every store.
 #[derive(Clone, Debug)]
 pub(crate) struct Standing {

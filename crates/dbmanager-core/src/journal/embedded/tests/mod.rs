@@ -6,7 +6,6 @@ mod damage;
 mod faults;
 mod files;
 mod operations;
-mod records;
 
 use std::{
     sync::{
@@ -31,7 +30,6 @@ use crate::{
 
 /// The time the tests start at, in milliseconds since the Unix epoch.
 const START: i64 = 1_800_000_000_000;
-const HOUR: i64 = 60 * 60 * 1_000;
 
 /// A wall clock that the test sets; everything else is tokio's.
 #[derive(Clone)]
@@ -50,10 +48,6 @@ impl Clock {
             drawn: AtomicU64::new(1),
             handle: tokio::runtime::Handle::current(),
         }))
-    }
-
-    fn set(&self, milliseconds: i64) {
-        self.0.now.store(milliseconds, Ordering::SeqCst);
     }
 
     fn advance(&self, milliseconds: i64) {
@@ -224,8 +218,4 @@ fn record(id: &str, text: &str) -> Arc<DocumentRecord> {
 
 fn kind_of<T: std::fmt::Debug>(result: JournalResult<T>) -> JournalErrorKind {
     result.unwrap_err().kind().clone()
-}
-
-fn operation_at(milliseconds: i64, number: u8) -> OperationId {
-    OperationId::new_v7(milliseconds as u64, [number; 10])
 }

@@ -1,0 +1,128 @@
+//! The sender goes, and another one takes over.
+
+use std::time::Duration;
+
+use dbmanager::model::{Document, Level, OnTimeout, Receipt};
+
+use super::world::{Instance, SOON, World, assert_all_equal, sends, until};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sender_that_closes_is_followed_at_once() {
+    // So long that only giving it up explains what follows.
+    let Some(world) = World::new(Duration::from_secs(600)) else {
+        return;
+    };
+    let (a, b) = (world.open().await, world.open().await);
+    let epoch = a.health().journal.sharing.unwrap().epoch;
+    let written = a
+        .store_document("papers", Document::new("p").text("one"))
+        .await;
+    written.unwrap();
+    a.close(SOON).await.unwrap();
+    let written = b
+        .store_document("papers", Document::new("q").text("two"))
+        .level(Level::All)
+        .timeout(SOON)
+        .await;
+    written.unwrap();
+    let sharing = b.health().journal.sharing.unwrap();
+    assert!(sharing.sends);
+    assert_eq!(sharing.epoch, epoch + 1);
+    assert_all_equal(&b, 2).await;
+    let again = world.open().await;
+    assert!(!sends(&again) && sends(&b));
+}
+
+async fn journaled(db: &dbmanager::DatabaseManager, id: &str) -> Receipt {
+    db.store_document("papers", Document::new(id).text("text"))
+        .level(Level::Journaled)
+        .await
+        .unwrap()
+}
+
+/// Killed between append and confirmation, again and again: the one that is left takes over, and
+/// everything that was acknowledged by either is in every store.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_sender_is_followed_after_its_lease_and_nothing_is_lost() {
+    let Some(world) = World::new(Duration::from_millis(800)) else {
+        return;
+    };
+    let mut sender = Instance::open(&world).await;
+    let mut acknowledged: Vec<Receipt> = Vec::new();
+    for round in 0..4 {
+        let other = Instance::open(&world).await;
+        assert!(sends(sender.db()) && !sends(other.db()), "round {round}");
+        for number in 0..20 {
+            let id = format!("{round} {number}");
+            acknowledged.push(journaled(sender.db(), &format!("a {id}")).await);
+            acknowledged.push(journaled(other.db(), &format!("b {id}")).await);
+        }
+        let waiting = other
+            .db()
+            .store_document("papers", Document::new(format!("waiting {round}")))
+            .level(Level::All)
+            .timeout(SOON)
+            .on_timeout(OnTimeout::Error)
+            .into_future();
+        sender.kill();
+        // It waits for the new sender to confirm it, whoever that is.
+        acknowledged.push(waiting.await.unwrap());
+        until("the other sends", async || sends(other.db())).await;
+        sender = other;
+    }
+    for receipt in &acknowledged {
+        let found = sender.db().get_document("papers", &receipt.id).await;
+        assert_eq!(found.unwrap().unwrap().version, receipt.version);
+    }
+    assert_all_equal(sender.db(), acknowledged.len() as u64).await;
+}
+
+/// Whoever loses the lease without knowing it is told so, stands down, and goes on as one of the
+/// others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sender_that_was_overtaken_stands_down_and_may_come_back() {
+    let Some(world) = World::new(Duration::from_secs(2)) else {
+        return;
+    };
+    let a = world.open().await;
+    let written = a
+        .store_document("papers", Document::new("p").text("one"))
+        .await;
+    written.unwrap();
+    world
+        .place
+        .run(
+            "UPDATE journal SET epoch = epoch + 1, holder = '00000000-0000-0000-0000-000000000001',
+                 holder_name = 'somebody else',
+                 lease_until = clock_timestamp() + interval '3 seconds'",
+        )
+        .await;
+    until("it stands down", async || !sends(&a)).await;
+    let receipt = journaled(&a, "q").await;
+    assert!(a.get_document("papers", "q").await.unwrap().is_some());
+    until("it takes over again", async || sends(&a)).await;
+    a.wait_for(&receipt, Level::All, SOON).await.unwrap();
+    assert_all_equal(&a, 2).await;
+}
+
+/// More changes than are kept go by while nobody reads them: the view is read anew.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_joins_late_sees_everything() {
+    let Some(world) = World::new(Duration::from_secs(10)) else {
+        return;
+    };
+    let a = world.open().await;
+    for batch in 0..5 {
+        let documents = (0..100).map(|n| Document::new(format!("{batch} {n}")).text("text"));
+        for answer in a.store_documents("papers", documents).await.unwrap() {
+            answer.unwrap();
+        }
+    }
+    let b = world.open().await;
+    let last = a
+        .store_document("papers", Document::new("last"))
+        .await
+        .unwrap();
+    b.at_least(&last, SOON).await.unwrap();
+    assert_all_equal(&b, 501).await;
+}

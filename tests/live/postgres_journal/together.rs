@@ -1,0 +1,199 @@
+//! Two managers at the same time.
+
+use std::time::Duration;
+
+use dbmanager::{
+    DatabaseManager, ErrorKind,
+    model::{Document, Level, Precondition, Query, Receipt, Role, field},
+};
+use futures_util::future::join_all;
+
+use super::world::{SOON, World, assert_all_equal, sends, until};
+
+const LEASE: Duration = Duration::from_secs(10);
+
+async fn write(db: &DatabaseManager, id: &str, text: &str) -> Receipt {
+    let document = Document::new(id).title(id).text(text).metadata("by", text);
+    db.store_document("papers", document)
+        .level(Level::All)
+        .timeout(SOON)
+        .await
+        .unwrap()
+}
+
+async fn text_of(db: &DatabaseManager, id: &str) -> Option<String> {
+    let found = db.get_document("papers", id).await.unwrap();
+    found.map(|found| found.document.text)
+}
+
+async fn both_write_and_see(world: World) {
+    let (a, b) = (world.open().await, world.open().await);
+    assert!(sends(&a) && !sends(&b), "the first one sends");
+    let first = write(&a, "from a", "one").await;
+    b.at_least(&first, SOON).await.unwrap();
+    assert_eq!(text_of(&b, "from a").await.as_deref(), Some("one"));
+    let second = write(&b, "from b", "two").await;
+    assert!(second.version > first.version);
+    assert!(second.stores.len() == 3 && second.level_reached());
+    assert_eq!(
+        text_of(&b, "from b").await.as_deref(),
+        Some("two"),
+        "its own write"
+    );
+    a.at_least(second.version, SOON).await.unwrap();
+    assert_eq!(text_of(&a, "from b").await.as_deref(), Some("two"));
+    for db in [&a, &b] {
+        let found = db.search_documents("papers", Query::hybrid("two")).await;
+        let found = found.unwrap();
+        assert_eq!(&*found.hits[0].id, "from b");
+        assert!(!found.degraded(), "{found:?}");
+        let filter = field("by").eq("one");
+        let count = db.count("papers", Some(filter)).await.unwrap();
+        assert_eq!(count.documents, 1);
+    }
+    let deleted = b.delete_document("papers", "from a").level(Level::All);
+    let deleted = deleted.timeout(SOON).await.unwrap();
+    a.at_least(&deleted, SOON).await.unwrap();
+    assert_eq!(text_of(&a, "from a").await, None);
+    assert_all_equal(&a, 1).await;
+    assert_all_equal(&b, 1).await;
+    let dropped = b.drop_collection("papers").level(Level::All).timeout(SOON);
+    let dropped = dropped.await.unwrap();
+    a.at_least(&dropped, SOON).await.unwrap();
+    assert!(a.collections().is_empty() && b.collections().is_empty());
+    write(&a, "again", "three").await;
+    b.close(SOON).await.unwrap();
+    a.close(SOON).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_managers_write_and_see_each_others_writes() {
+    let Some(world) = World::new(LEASE) else {
+        return;
+    };
+    both_write_and_see(world).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn so_they_do_with_the_relational_store_beside_the_journal() {
+    let Some(world) = World::new(LEASE) else {
+        return;
+    };
+    both_write_and_see(world.with_relational_on_server()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_writers_of_the_same_ids_leave_all_stores_equal() {
+    let Some(world) = World::new(LEASE) else {
+        return;
+    };
+    let (a, b) = (world.open().await, world.open().await);
+    let writers = (0..16).map(|writer| {
+        let db = [a.clone(), b.clone()][writer % 2].clone();
+        async move {
+            let mut newest = Vec::new();
+            for number in 0..25 {
+                let id = format!("document {number}");
+                let receipt = write(&db, &id, &format!("writer {writer}")).await;
+                newest.push((id, receipt.version, writer));
+            }
+            newest
+        }
+    });
+    let mut all: Vec<_> = join_all(writers).await.into_iter().flatten().collect();
+    all.sort();
+    let mut newest = std::collections::BTreeMap::new();
+    for (id, version, writer) in all {
+        newest.insert(id, (version, writer));
+    }
+    let last = newest.values().map(|(version, _)| *version).max().unwrap();
+    for db in [&a, &b] {
+        let db = db.at_least(last, SOON).await.unwrap();
+        for (id, (version, writer)) in &newest {
+            let found = db.get_document("papers", id).await.unwrap().unwrap();
+            assert_eq!(found.version, *version, "{id}");
+            assert_eq!(found.document.text, format!("writer {writer}"));
+        }
+        assert_all_equal(db, 25).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn preconditions_and_keys_hold_over_managers() {
+    let Some(world) = World::new(LEASE) else {
+        return;
+    };
+    let (a, b) = (world.open().await, world.open().await);
+    for round in 0..20 {
+        let id = format!("round {round}");
+        let create = |db: &DatabaseManager| {
+            db.store_document("papers", Document::new(&id))
+                .precondition(Precondition::Absent)
+                .timeout(SOON)
+                .into_future()
+        };
+        let (first, second) = tokio::join!(create(&a), create(&b));
+        let won = [&first, &second].into_iter().filter(|r| r.is_ok()).count();
+        assert_eq!(won, 1, "{first:?} {second:?}");
+        let lost = first.as_ref().err().or(second.as_ref().err()).unwrap();
+        assert_eq!(lost.kind(), ErrorKind::PreconditionFailed);
+        let keyed = |db: &DatabaseManager| {
+            db.store_document("papers", Document::new("keyed").text(&id))
+                .idempotency_key(&id)
+                .timeout(SOON)
+                .into_future()
+        };
+        let (first, second) = tokio::join!(keyed(&a), keyed(&b));
+        let (first, second) = (first.unwrap(), second.unwrap());
+        assert_eq!(first.version, second.version, "one effect, one receipt");
+        assert_eq!(first.operation_id, second.operation_id);
+        // What was truncated meanwhile, and what is not followed yet, is known all the same.
+        let stale = b
+            .store_document("papers", Document::new("keyed").text("other"))
+            .precondition(Precondition::Version(first.version))
+            .timeout(SOON);
+        let newer = stale.await.unwrap();
+        let again = a
+            .store_document("papers", Document::new("keyed").text("stale"))
+            .precondition(Precondition::Version(first.version))
+            .timeout(SOON);
+        assert_eq!(
+            again.await.unwrap_err().kind(),
+            ErrorKind::PreconditionFailed
+        );
+        assert!(newer.version > first.version);
+    }
+    let status = b.status(dbmanager::model::OperationId::from_u128(0)).await;
+    assert!(status.is_ok(), "{status:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_the_sender_rebuilds_and_says_who_it_is() {
+    let Some(world) = World::new(LEASE) else {
+        return;
+    };
+    let (a, b) = (world.open().await, world.open().await);
+    write(&b, "p", "text").await;
+    for refused in [
+        b.rebuild(Role::Vector).await.map(drop),
+        b.remove_store(Role::Vector).await,
+    ] {
+        let error = refused.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotSender);
+        assert!(error.to_string().contains("process"), "{error}");
+    }
+    a.rebuild(Role::Vector).await.unwrap();
+    write(&b, "q", "text").await;
+    until("the other follows the roster", async || {
+        let found = b.search_documents("papers", Query::semantic("text")).await;
+        found.is_ok_and(|found| found.hits.len() == 2 && !found.degraded())
+    })
+    .await;
+    assert_all_equal(&b, 2).await;
+    let health = b.health_check().await;
+    assert_eq!(
+        health.status,
+        dbmanager::health::HealthStatus::Healthy,
+        "{health:?}"
+    );
+}
