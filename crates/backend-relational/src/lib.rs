@@ -1,4 +1,6 @@
 //! The relational adapters of dbmanager, one folder and one Cargo feature per service.
 
+#[cfg(feature = "mongodb")]
+pub mod mongodb;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
