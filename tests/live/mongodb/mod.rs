@@ -1,6 +1,11 @@
 //! The relational store `mongodb` on MongoDB itself and on FerretDB, whichever is named; reported
 //! apart.
 
+mod connection;
+mod content;
+mod interruption;
+mod ownership;
+mod process;
 mod server;
 
 use dbmanager_core::conformance::Subject;

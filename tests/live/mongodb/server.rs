@@ -1,16 +1,21 @@
 //! The servers under test, and databases of one's own on them.
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use dbmanager_backend_relational::mongodb::MongodbFactory;
 use dbmanager_core::{
     Runtime,
     backend::{
-        AnyBackend, BackendFactory, BackendResult, OpenContext, RelationalBackend, ServiceConfig,
+        AnyBackend, ApplyRequest, BackendFactory, BackendResult, CreateCollectionRequest,
+        IdsRequest, Mutation, OpenContext, RelationalBackend, ServiceConfig, Stamp, StampRequest,
     },
     conformance::Instance,
+    model::{
+        Collection, CollectionKey, CollectionOptions, Document, DocumentRecord, JournalId, StoreId,
+        Tokenizer, VectorSet, Version,
+    },
 };
-use mongodb::{Client, bson::Document};
+use mongodb::{Client, bson};
 
 use crate::environment::{self, FERRETDB, MONGODB, unique};
 
@@ -87,7 +92,7 @@ impl Database {
     }
 
     /// A physical collection behind the adapter's back.
-    pub(super) async fn collection(&self, name: &str) -> mongodb::Collection<Document> {
+    pub(super) async fn collection(&self, name: &str) -> mongodb::Collection<bson::Document> {
         self.behind_its_back().await.collection(name)
     }
 
@@ -110,4 +115,79 @@ pub(super) async fn open(
         AnyBackend::Relational(store) => Ok(store),
         other => panic!("{other:?} is not relational"),
     }
+}
+
+/// A context whose attempts end after this time.
+pub(super) fn context(milliseconds: u64) -> OpenContext {
+    OpenContext::new(Runtime::tokio()).attempt_timeout(Duration::from_millis(milliseconds))
+}
+
+/// The collection that tests write.
+pub(super) fn papers() -> Collection {
+    Collection {
+        key: CollectionKey::new("papers", 1),
+        options: CollectionOptions::new().tokenizer(Tokenizer::Unicode),
+    }
+}
+
+/// Stamps the store and creates [`papers`].
+pub(super) async fn prepare(store: &dyn RelationalBackend) {
+    store
+        .write_stamp(StampRequest::new(stamp(1)))
+        .await
+        .unwrap();
+    store
+        .create_collection(CreateCollectionRequest::new(papers(), 1))
+        .await
+        .unwrap();
+}
+
+/// The stamp of this epoch.
+pub(super) fn stamp(epoch: u64) -> Stamp {
+    Stamp {
+        store_id: StoreId::from_u128(1),
+        journal_id: JournalId::from_u128(2),
+        epoch,
+        progress: Version::ZERO,
+    }
+}
+
+/// A write of a document without vectors.
+pub(super) fn put(version: u64, document: Document) -> Mutation {
+    let record = DocumentRecord::new(document, VectorSet::empty()).unwrap();
+    let id = record.document().id.clone();
+    Mutation::upsert(id, Version::from_u64(version), Arc::new(record))
+}
+
+/// Writes to [`papers`].
+pub(super) async fn apply(
+    store: &dyn RelationalBackend,
+    mutations: impl Into<Arc<[Mutation]>>,
+) -> BackendResult<Vec<BackendResult<()>>> {
+    let request = ApplyRequest::new(papers().key, 1, mutations);
+    store.apply(request).await
+}
+
+/// Writes to [`papers`] what the store must take.
+pub(super) async fn write(store: &dyn RelationalBackend, mutations: impl Into<Arc<[Mutation]>>) {
+    for answer in apply(store, mutations).await.unwrap() {
+        answer.unwrap();
+    }
+}
+
+/// These ids of [`papers`].
+pub(super) fn ids<const N: usize>(ids: [&str; N]) -> IdsRequest {
+    IdsRequest::new(papers().key, ids.map(Arc::from))
+}
+
+/// The version held of an id of [`papers`].
+pub(super) async fn version_of(store: &dyn RelationalBackend, id: &str) -> Option<u64> {
+    let heads = store.heads(ids([id])).await.unwrap();
+    heads[0].map(|head| head.version.as_u64())
+}
+
+/// The record held of an id of [`papers`].
+pub(super) async fn record_of(store: &dyn RelationalBackend, id: &str) -> Arc<DocumentRecord> {
+    let found = store.get(ids([id])).await.unwrap().remove(0).unwrap();
+    Arc::clone(found.state.record().unwrap())
 }

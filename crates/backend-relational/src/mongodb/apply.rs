@@ -19,10 +19,10 @@ use mongodb::bson::{Document, RawDocumentBuf, doc};
 
 use super::{
     catalogue::{Catalogue, Entry},
-    convert::{DUPLICATE_KEY, item_error},
+    convert::{DUPLICATE_KEY, GAVE_WAY, item_error},
     layout::{self, Parts, Prepared},
     read,
-    server::Server,
+    server::{Outcome, Server},
 };
 
 /// How often an upsert that lost a race, though nothing newer is there, is tried again.
@@ -166,44 +166,60 @@ async fn write_parts(
 /// Sends every statement without an answer until it has one.
 async fn upsert(server: &Server, entry: &Entry, mutations: &[Mutation], items: &mut [Item]) {
     for _ in 0..MAX_ROUNDS {
-        let open: Vec<usize> = (0..items.len())
+        let mut open: Vec<usize> = (0..items.len())
             .filter(|index| items[*index].answer.is_none())
             .collect();
         if open.is_empty() {
             return;
         }
+        // Batches that overlap meet their documents in the same order, so that no two of them wait
+        // for each other where a server locks as it goes.
+        open.sort_by(|a, b| mutations[*a].id.cmp(&mutations[*b].id));
         let statements: Vec<_> = open.iter().map(|i| items[*i].statement.clone()).collect();
         let mut beaten = Vec::new();
         for (range, outcome) in server.write("update", &entry.documents, &statements).await {
             let sent = &open[range];
-            match outcome {
+            match outcome.and_then(|outcome| understood(outcome, sent.len())) {
                 Err(error) => {
                     for index in sent {
                         items[*index].answer = Some(Err(error.clone()));
                     }
                 }
-                Ok(outcome) => {
-                    for (place, code, message) in outcome.errors {
-                        let Some(index) = sent.get(place) else {
-                            continue;
-                        };
-                        if code == DUPLICATE_KEY {
-                            beaten.push(*index);
-                        } else {
-                            items[*index].answer = Some(Err(item_error(code, &message)));
-                        }
-                    }
-                    for index in sent {
-                        if items[*index].answer.is_none() && !beaten.contains(index) {
-                            let concern = outcome.concern.clone();
-                            items[*index].answer = Some(concern.map_or(Ok(()), Err));
-                        }
-                    }
-                }
+                Ok(outcome) => beaten.extend(take_answers(sent, outcome, items)),
             }
         }
         settle(server, entry, mutations, items, &beaten).await;
     }
+}
+
+/// An error of a statement that was not sent means that none of the answers can be trusted.
+fn understood(outcome: Outcome, sent: usize) -> BackendResult<Outcome> {
+    if outcome.errors.iter().all(|(place, _, _)| *place < sent) {
+        return Ok(outcome);
+    }
+    let message = "the server reports an error of a write that was not sent";
+    Err(BackendError::new(BackendErrorKind::Protocol, message))
+}
+
+/// Takes the answers to the statements of the items `sent`, and returns those of them that were
+/// beaten by another write.
+fn take_answers(sent: &[usize], outcome: Outcome, items: &mut [Item]) -> Vec<usize> {
+    let mut beaten = Vec::new();
+    let mut failed = vec![false; sent.len()];
+    for (place, code, message) in outcome.errors {
+        failed[place] = true;
+        if code == DUPLICATE_KEY || GAVE_WAY.contains(&code) {
+            beaten.push(sent[place]);
+        } else {
+            items[sent[place]].answer = Some(Err(item_error(code, &message)));
+        }
+    }
+    for (index, failed) in sent.iter().zip(failed) {
+        if !failed {
+            items[*index].answer = Some(outcome.concern.clone().map_or(Ok(()), Err));
+        }
+    }
+    beaten
 }
 
 /// Answers for those of the beaten that a newer version, or their own, stands in for.

@@ -13,7 +13,8 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use mongodb::{
     IndexModel,
     bson::{Document, doc},
-    options::FindOptions,
+    options::{CreateCollectionOptions, FindOptions, ValidationAction, ValidationLevel},
+    results::CollectionSpecification,
 };
 
 use super::{
@@ -328,29 +329,55 @@ impl Catalogue<'_> {
         Ok(())
     }
 
-    /// Makes the physical collection, or sets the validator of one that is there.
+    /// Makes the physical collection, unless it is there.
     async fn make_collection(&self, name: &str, validator: Option<Document>) -> BackendResult<()> {
         let what = "create a collection";
         let database = self.server.database();
+        let options = CreateCollectionOptions::builder()
+            .validator(validator.clone())
+            .validation_level(validator.as_ref().map(|_| ValidationLevel::Strict))
+            .validation_action(validator.as_ref().map(|_| ValidationAction::Error))
+            .build();
         let created = self
             .server
-            .try_run(what, async { database.create_collection(name).await })
+            .try_run(what, async {
+                let create = database.create_collection(name);
+                create.with_options(options).await
+            })
             .await?;
         match created {
             Err(e) if code(&e) == Some(NAMESPACE_EXISTS) => {}
             created => created.map_err(|e| error(what, e))?,
         }
-        if let Some(validator) = validator {
-            let command = doc! {
-                "collMod": name,
-                "validator": validator,
-                "validationLevel": "strict",
-                "validationAction": "error",
-            };
-            self.server
-                .command("set the validator of a collection", command)
-                .await?;
+        match validator {
+            Some(validator) => self.make_sure_of_validator(name, validator).await,
+            None => Ok(()),
         }
+    }
+
+    /// FerretDB forgets the validator that a collection is created with, and keeps one that is set
+    /// later. MongoDB asks for more rights to set one later, so that is done only where it must be.
+    async fn make_sure_of_validator(&self, name: &str, validator: Document) -> BackendResult<()> {
+        let database = self.server.database();
+        let found: Vec<CollectionSpecification> = self
+            .server
+            .run("look at a collection", async {
+                let list = database.list_collections().filter(doc! { "name": name });
+                list.await?.try_collect().await
+            })
+            .await?;
+        if found.iter().any(|found| found.options.validator.is_some()) {
+            return Ok(());
+        }
+        let command = doc! {
+            "collMod": name,
+            "validator": validator,
+            "validationLevel": "strict",
+            "validationAction": "error",
+        };
+        self.server
+            .command("set the validator of a collection", command)
+            .await?;
         Ok(())
     }
 

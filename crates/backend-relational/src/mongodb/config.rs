@@ -45,16 +45,15 @@ pub(super) struct MongodbConfig {
     schema_validation: Option<bool>,
 }
 
-/// What a read may show.
+/// What a read may show. Nothing below a majority: a version that a failover takes back must not be
+/// confirmed.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum ReadConcernSetting {
     /// Only what no failover takes back.
     #[default]
     Majority,
-    /// What the primary has, though a failover may take it back.
-    Local,
-    /// Majority, and the primary makes sure that it still is one.
+    /// That, and the primary makes sure that it still is one.
     Linearizable,
 }
 
@@ -245,7 +244,6 @@ impl Target {
             Some(SelectionCriteria::ReadPreference(ReadPreference::Primary));
         options.read_concern = Some(ReadConcern::from(match self.read_concern {
             ReadConcernSetting::Majority => ReadConcernLevel::Majority,
-            ReadConcernSetting::Local => ReadConcernLevel::Local,
             ReadConcernSetting::Linearizable => ReadConcernLevel::Linearizable,
         }));
         options.write_concern = Some(

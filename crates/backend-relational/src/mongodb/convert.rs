@@ -8,6 +8,9 @@ use mongodb::{
 
 /// A unique index refuses a second document: here, that another write of the same id was there.
 pub(super) const DUPLICATE_KEY: i32 = 11_000;
+/// Two writes met on one document, and this one gave way. The second number is DocumentDB's, whose
+/// commands may wait for each other's documents in a circle.
+pub(super) const GAVE_WAY: [i32; 2] = [112, 16_908_292];
 /// The collection that is created is there.
 pub(super) const NAMESPACE_EXISTS: i32 = 48;
 /// The collection that is dropped or changed is not there.
@@ -31,14 +34,17 @@ fn kind_of_code(code: i32) -> BackendErrorKind {
         // UnsatisfiableWriteConcern, UserWritesBlocked (the server was made read-only, which
         // passes), and InternalError, which FerretDB answers while its own store is away
         6 | 7 | 89 | 9001 | 91 | 11600 | 11602 | 189 | 10107 | 13435 | 13436 | 10058 | 133
-        | 134 | 112 | 246 | 11601 | 43 | 14031 | 100 | 371 | 1 => BackendErrorKind::Unavailable,
+        | 134 | 112 | 16_908_292 | 246 | 11601 | 43 | 14031 | 100 | 371 | 1 => {
+            BackendErrorKind::Unavailable
+        }
         _ => BackendErrorKind::Protocol,
     }
 }
 
 /// Codes of a single write that say that its content is to blame: BSONObjectTooLarge, Overflow
-/// (nested too deep), an update that grows past the limit, or a key too long for an index.
-const CONTENT_CODES: [i32; 5] = [10_334, 15, 17_419, 17_420, 17_280];
+/// (nested too deep), an update that grows past the limit, a key too long for an index, and a
+/// validator that somebody has put in the place of this adapter's (MongoDB's number, DocumentDB's).
+const CONTENT_CODES: [i32; 7] = [10_334, 15, 17_419, 17_420, 17_280, 121, 525_074_461];
 
 /// An error of the driver while `what` was done.
 pub(super) fn error(what: &str, error: Error) -> BackendError {

@@ -35,9 +35,10 @@ use super::{
 const K1: f64 = 1.2;
 /// How much a document's length counts.
 const B: f64 = 0.75;
-/// Distinct terms of a query that are searched for; later ones are left out. Each is a stage of
-/// the pipeline that counts documents, of which the server takes 1,000.
+/// Distinct terms of a query that are searched for; later ones are left out.
 const MAX_DISTINCT_TERMS: usize = 512;
+/// Terms that one pipeline counts, a stage for each; some hosted servers take 50 stages.
+const TERMS_PER_PIPELINE: usize = 40;
 /// Terms of a query, repetitions included.
 const MAX_TERMS: usize = 4_096;
 /// The figures of a collection are read again when they are older than so many times what reading
@@ -62,7 +63,7 @@ impl Figures {
         let now = server.runtime.monotonic();
         let known = self.lock().get(&entry.documents).copied();
         if let Some(known) = known
-            && now.saturating_sub(known.read_at) <= known.cost * AGE_PER_COST
+            && now.saturating_sub(known.read_at) < known.cost * AGE_PER_COST
         {
             return Ok(known);
         }
@@ -175,22 +176,27 @@ async fn everything(
 
 /// How many documents have each of the terms, counted in the index.
 async fn having(server: &Server, entry: &Entry, terms: &[String]) -> BackendResult<Vec<f64>> {
-    let count = |place: usize, term: &str| {
-        [
+    let mut having = Vec::with_capacity(terms.len());
+    for some in terms.chunks(TERMS_PER_PIPELINE) {
+        having.extend(having_some(server, entry, some).await?);
+    }
+    Ok(having)
+}
+
+async fn having_some(server: &Server, entry: &Entry, terms: &[String]) -> BackendResult<Vec<f64>> {
+    let mut pipeline = Vec::new();
+    for (place, term) in (0_i64..).zip(terms) {
+        let stages = vec![
             doc! { "$match": { "words": term } },
             doc! { "$count": "count" },
-            doc! { "$set": { "place": i64::try_from(place).unwrap_or(i64::MAX) } },
-        ]
-    };
-    let mut pipeline = Vec::new();
-    for (place, term) in terms.iter().enumerate() {
-        let stages = count(place, term);
+            doc! { "$set": { "place": place } },
+        ];
         if place == 0 {
-            pipeline.extend(stages);
+            pipeline = stages;
         } else {
             pipeline.push(doc! { "$unionWith": {
                 "coll": &entry.documents,
-                "pipeline": stages.to_vec(),
+                "pipeline": stages,
             } });
         }
     }
@@ -200,12 +206,11 @@ async fn having(server: &Server, entry: &Entry, terms: &[String]) -> BackendResu
     let mut having = vec![0.0; terms.len()];
     for counted in &found {
         let place = integer(counted, "place").and_then(|place| usize::try_from(place).ok());
-        let (Some(place), Some(count)) = (place, integer(counted, "count")) else {
+        let slot = place.and_then(|place| having.get_mut(place));
+        let (Some(slot), Some(count)) = (slot, integer(counted, "count")) else {
             return Err(damaged("a count of words"));
         };
-        if let Some(having) = having.get_mut(place) {
-            *having = count as f64;
-        }
+        *slot = count as f64;
     }
     Ok(having)
 }

@@ -267,14 +267,12 @@ impl Server {
     /// Ends every connection once running calls have ended.
     pub(super) async fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
-        // A call that was let in holds a permit until it has ended; closed, no other gets one.
+        // A call that was let in holds a permit until it has ended, at the latest after the time
+        // limit; so whichever way this wait ends, nothing is written any more.
         let all = u32::try_from(self.pool_size).unwrap_or(u32::MAX);
         let ended = self.connections.acquire_many(all);
-        // After the time limit no call is running, so the wait ends by itself; an error says that
-        // the store was closed before.
-        if let Ok(Ok(_all)) = self.runtime.timeout(self.time_limit, ended).await {
-            self.connections.close();
-        }
+        let _permits = self.runtime.timeout(self.time_limit, ended).await;
+        self.connections.close();
         self.client.clone().shutdown().immediate(true).await;
     }
 }
