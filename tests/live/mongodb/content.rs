@@ -23,8 +23,8 @@ async fn physical(database: &Database, what: &str) -> String {
 }
 
 fn large(id: &str, seed: u32) -> Arc<DocumentRecord> {
-    let text = format!("word{seed} ").repeat(2_800_000);
-    let vectors = (0..400)
+    let text = format!("word{seed} ").repeat(1_600_000);
+    let vectors = (0..150)
         .map(|chunk| ChunkVector {
             chunk,
             passage: None,
@@ -36,7 +36,7 @@ fn large(id: &str, seed: u32) -> Arc<DocumentRecord> {
         text_hash: None,
         vectors,
     };
-    let document = Document::new(id).text(&text[..16 * 1024 * 1024]);
+    let document = Document::new(id).text(&text[..9 * 1024 * 1024]);
     Arc::new(DocumentRecord::new(document, set).unwrap())
 }
 

@@ -1,6 +1,12 @@
 //! A server that goes away, comes back, or does not answer.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
 
 use dbmanager_core::{
     backend::{BackendErrorKind, RelationalBackend},
@@ -31,6 +37,41 @@ async fn write_at_last(store: &dyn RelationalBackend, version: u64) -> usize {
     panic!("the store does not recover");
 }
 
+/// Writes batches of the same ids at rising versions.
+struct Writer {
+    store: Arc<dyn RelationalBackend>,
+    failures: Arc<AtomicUsize>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Writer {
+    /// Which id was acknowledged at which version.
+    async fn run(self) -> Vec<(usize, u64)> {
+        let mut acknowledged = Vec::new();
+        let mut version = 0;
+        while !self.stop.load(Ordering::SeqCst) {
+            version += 1;
+            let mutations: Vec<_> = (0..50)
+                .map(|n| put(version, Document::new(format!("{n}"))))
+                .collect();
+            let answers = match apply(&*self.store, mutations).await {
+                Ok(answers) => answers,
+                Err(error) => vec![Err(error)],
+            };
+            for (n, answer) in answers.into_iter().enumerate() {
+                match answer {
+                    Ok(()) => acknowledged.push((n, version)),
+                    Err(error) => {
+                        assert!(transient(error.kind()), "{error}");
+                        self.failures.fetch_add(1, Ordering::SeqCst);
+                    }
+                }
+            }
+        }
+        acknowledged
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restart_amid_batches_loses_nothing_acknowledged() {
     let Some(mut process) = Process::start("a restart amid batches").await else {
@@ -39,43 +80,28 @@ async fn a_restart_amid_batches_loses_nothing_acknowledged() {
     let database = process.server.database();
     let store = open(&database.config("s_"), &context(3_000)).await.unwrap();
     prepare(&*store).await;
-    let writer = Arc::clone(&store);
-    let writing = tokio::spawn(async move {
-        let mut acknowledged = Vec::new();
-        let mut failed = 0;
-        for batch in 1..=60_u64 {
-            let mutations: Vec<_> = (0..50)
-                .map(|n| put(batch, Document::new(format!("{n}"))))
-                .collect();
-            match apply(&*writer, mutations).await {
-                Ok(answers) => {
-                    for (n, answer) in answers.into_iter().enumerate() {
-                        match answer {
-                            Ok(()) => acknowledged.push((n, batch)),
-                            Err(error) => {
-                                assert!(transient(error.kind()), "{error}");
-                                failed += 1;
-                            }
-                        }
-                    }
-                }
-                Err(error) => {
-                    assert!(transient(error.kind()), "{error}");
-                    failed += 1;
-                }
-            }
-        }
-        (acknowledged, failed)
-    });
-    // Amid the batches: some are acknowledged, and not all.
+    let (failures, stop) = (
+        Arc::new(AtomicUsize::new(0)),
+        Arc::new(AtomicBool::new(false)),
+    );
+    let writer = Writer {
+        store: Arc::clone(&store),
+        failures: Arc::clone(&failures),
+        stop: Arc::clone(&stop),
+    };
+    let writing = tokio::spawn(writer.run());
+    // Amid the batches: some are acknowledged, and they go on.
     while version_of(&*store, "49").await.is_none_or(|v| v < 5) {
         tokio::task::yield_now().await;
     }
     process.kill();
+    while failures.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
     process.resume_from_kill().await;
-    let (acknowledged, failed) = writing.await.unwrap();
-    assert!(failed > 0, "the restart was not noticed");
-    write_at_last(&*store, 100).await;
+    stop.store(true, Ordering::SeqCst);
+    let acknowledged = writing.await.unwrap();
+    write_at_last(&*store, u64::from(u32::MAX)).await;
     for n in 0..50 {
         let newest = acknowledged.iter().filter(|(of, _)| *of == n);
         let newest = newest.map(|(_, batch)| *batch).max();

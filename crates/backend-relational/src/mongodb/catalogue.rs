@@ -11,15 +11,13 @@ use dbmanager_core::{
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
 use mongodb::{
-    IndexModel,
     bson::{Document, doc},
-    options::{CreateCollectionOptions, FindOptions, ValidationAction, ValidationLevel},
-    results::CollectionSpecification,
+    options::FindOptions,
 };
 
 use super::{
-    convert::{NAMESPACE_EXISTS, NAMESPACE_NOT_FOUND, code, damaged, error, integer},
-    layout,
+    convert::{damaged, integer},
+    physical,
     server::Server,
     store::{self, STORE, Upserted},
 };
@@ -183,7 +181,7 @@ impl Catalogue<'_> {
             if held.state == State::Ready {
                 return Ok(());
             }
-            self.make_documents(&held).await?;
+            physical::make_documents(self.server, &held.documents, self.schema_validation).await?;
             if self.set_state(&held, State::Ready).await? {
                 return Ok(());
             }
@@ -211,9 +209,7 @@ impl Catalogue<'_> {
 
     /// Says that large documents are there, before the first of them is written.
     pub(super) async fn announce_parts(&self, entry: &Entry) -> BackendResult<()> {
-        let by_id = doc! { "id": 1, "version": 1 };
-        self.make_collection(&entry.parts, None).await?;
-        self.make_index(&entry.parts, by_id, false).await?;
+        physical::make_parts(self.server, &entry.parts).await?;
         let change = doc! { "$set": { "has_parts": true } };
         self.update(&entry.same(), change).await?;
         Ok(())
@@ -300,97 +296,12 @@ impl Catalogue<'_> {
     /// Drops the physical collections, then the entry.
     async fn remove(&self, held: &Entry) -> BackendResult<()> {
         for name in [&held.documents, &held.parts] {
-            let collection = self.server.collection(name);
-            let what = "drop a collection";
-            let dropped = self
-                .server
-                .try_run(what, async { collection.drop().await })
-                .await?;
-            match dropped {
-                Err(e) if code(&e) == Some(NAMESPACE_NOT_FOUND) => {}
-                dropped => dropped.map_err(|e| error(what, e))?,
-            }
+            physical::remove(self.server, name).await?;
         }
         let catalogue = self.server.collection(self.name);
         self.server
             .run("remove a collection's entry", async {
                 catalogue.delete_one(held.same()).await
-            })
-            .await?;
-        Ok(())
-    }
-
-    async fn make_documents(&self, entry: &Entry) -> BackendResult<()> {
-        let validator = self.schema_validation.then(layout::validator);
-        self.make_collection(&entry.documents, validator).await?;
-        for (keys, sparse) in layout::indexes() {
-            self.make_index(&entry.documents, keys, sparse).await?;
-        }
-        Ok(())
-    }
-
-    /// Makes the physical collection, unless it is there.
-    async fn make_collection(&self, name: &str, validator: Option<Document>) -> BackendResult<()> {
-        let what = "create a collection";
-        let database = self.server.database();
-        let options = CreateCollectionOptions::builder()
-            .validator(validator.clone())
-            .validation_level(validator.as_ref().map(|_| ValidationLevel::Strict))
-            .validation_action(validator.as_ref().map(|_| ValidationAction::Error))
-            .build();
-        let created = self
-            .server
-            .try_run(what, async {
-                let create = database.create_collection(name);
-                create.with_options(options).await
-            })
-            .await?;
-        match created {
-            Err(e) if code(&e) == Some(NAMESPACE_EXISTS) => {}
-            created => created.map_err(|e| error(what, e))?,
-        }
-        match validator {
-            Some(validator) => self.make_sure_of_validator(name, validator).await,
-            None => Ok(()),
-        }
-    }
-
-    /// FerretDB forgets the validator that a collection is created with, and keeps one that is set
-    /// later. MongoDB asks for more rights to set one later, so that is done only where it must be.
-    async fn make_sure_of_validator(&self, name: &str, validator: Document) -> BackendResult<()> {
-        let database = self.server.database();
-        let found: Vec<CollectionSpecification> = self
-            .server
-            .run("look at a collection", async {
-                let list = database.list_collections().filter(doc! { "name": name });
-                list.await?.try_collect().await
-            })
-            .await?;
-        if found.iter().any(|found| found.options.validator.is_some()) {
-            return Ok(());
-        }
-        let command = doc! {
-            "collMod": name,
-            "validator": validator,
-            "validationLevel": "strict",
-            "validationAction": "error",
-        };
-        self.server
-            .command("set the validator of a collection", command)
-            .await?;
-        Ok(())
-    }
-
-    async fn make_index(&self, name: &str, keys: Document, sparse: bool) -> BackendResult<()> {
-        let mut index = IndexModel::builder().keys(keys).build();
-        if sparse {
-            let options = index.options.get_or_insert_default();
-            options.sparse = Some(true);
-        }
-        let collection = self.server.collection(name);
-        self.server
-            .run("create an index", async {
-                collection.create_index(index).await
             })
             .await?;
         Ok(())

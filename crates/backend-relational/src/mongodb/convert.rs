@@ -182,3 +182,48 @@ pub(super) fn binary(bytes: Vec<u8>) -> Bson {
         bytes,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use dbmanager_core::backend::Effect;
+
+    use super::*;
+
+    #[test]
+    fn only_content_is_refused_for_good() {
+        for code in CONTENT_CODES {
+            let error = item_error(code, "too large");
+            assert_eq!(error.kind(), BackendErrorKind::Refused);
+            assert_eq!(error.effect(), Effect::NotApplied);
+        }
+        for code in [1, 13, 50, 91, 112, 10_107, 12_345] {
+            assert!(!item_error(code, "x").is_permanent(), "{code}");
+        }
+    }
+
+    #[test]
+    fn what_may_have_happened_is_not_denied() {
+        for code in [1, 50, 91, 11_600] {
+            assert_eq!(item_error(code, "x").effect(), Effect::Unknown, "{code}");
+            assert!(item_error(code, "x").is_transient(), "{code}");
+        }
+        let concern = concern_error("write", 64, "waiting for replication");
+        assert_eq!(concern.kind(), BackendErrorKind::Timeout);
+        assert_eq!(concern.effect(), Effect::Unknown);
+        assert!(concern_error("write", 79, "unknown").is_transient());
+        let denied = coded_error("write", 13, "not authorized");
+        assert_eq!(denied.kind(), BackendErrorKind::Denied);
+        assert_eq!(denied.effect(), Effect::NotApplied);
+    }
+
+    #[test]
+    fn a_certificate_that_is_not_trusted_is_a_matter_of_configuration() {
+        let why = "No available servers: invalid peer certificate: UnknownIssuer";
+        assert_eq!(selection("connect", why).kind(), BackendErrorKind::Config);
+        let why = "No available servers: Connection refused";
+        assert_eq!(
+            selection("connect", why).kind(),
+            BackendErrorKind::Unavailable
+        );
+    }
+}

@@ -119,11 +119,9 @@ impl Word {
             }
             return;
         }
-        let suffix = ["ed", "ing"].into_iter().find(|suffix| {
-            self.0
-                .strip_suffix(suffix)
-                .is_some_and(|stem| has_vowel(stem))
-        });
+        let suffix = ["ed", "ing"]
+            .into_iter()
+            .find(|suffix| self.0.strip_suffix(suffix).is_some_and(has_vowel));
         let Some(suffix) = suffix else { return };
         self.replace(suffix.len(), "");
         if ["at", "bl", "iz"].iter().any(|end| self.0.ends_with(end)) {
