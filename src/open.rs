@@ -41,6 +41,8 @@ fn register_servers(registry: &mut Registry) {
         .register_journal(dbmanager_backend_relational::postgres::PostgresJournalFactory::new());
     registry.register_journal_compiled_out("postgres", "postgres");
     registry.register_journal_compiled_out("postgresql", "postgres");
+    #[cfg(feature = "mongodb")]
+    registry.register(dbmanager_backend_relational::mongodb::MongodbFactory::new());
     registry.register_compiled_out(Role::Vector, "chromadb", "chromadb");
     registry.register_compiled_out(Role::Vector, "qdrant", "qdrant");
     registry.register_compiled_out(Role::Vector, "redis", "redis");

@@ -21,4 +21,6 @@ mod proxy;
 mod postgres;
 #[cfg(feature = "postgres")]
 mod postgres_journal;
+#[cfg(feature = "mongodb")]
+mod mongodb;
 mod suite;

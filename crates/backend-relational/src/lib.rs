@@ -2,5 +2,7 @@
 
 #[cfg(feature = "postgres")]
 pub mod postgres;
+#[cfg(feature = "mongodb")]
+pub mod mongodb;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
