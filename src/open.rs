@@ -43,6 +43,8 @@ fn register_servers(registry: &mut Registry) {
     registry.register_journal_compiled_out("postgresql", "postgres");
     #[cfg(feature = "mongodb")]
     registry.register(dbmanager_backend_relational::mongodb::MongodbFactory::new());
+    #[cfg(feature = "neo4j")]
+    registry.register(dbmanager_backend_graph::neo4j::Neo4jFactory::new());
     registry.register_compiled_out(Role::Vector, "chromadb", "chromadb");
     registry.register_compiled_out(Role::Vector, "qdrant", "qdrant");
     registry.register_compiled_out(Role::Vector, "redis", "redis");

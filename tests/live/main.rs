@@ -23,4 +23,6 @@ mod postgres;
 mod postgres_journal;
 #[cfg(feature = "mongodb")]
 mod mongodb;
+#[cfg(feature = "neo4j")]
+mod neo4j;
 mod suite;
