@@ -10,5 +10,7 @@
 //! ```
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[cfg(feature = "chromadb")]
+mod chromadb;
 mod environment;
 mod suite;

@@ -265,7 +265,10 @@ fn headers(authorization: &Authorization) -> BackendResult<HeaderMap> {
         Authorization::Bearer(token) => ("authorization", format!("Bearer {}", token.reveal())),
         Authorization::Basic { username, password } => {
             let pair = format!("{username}:{}", password.reveal());
-            ("authorization", format!("Basic {}", base64::encode(pair.as_bytes())))
+            (
+                "authorization",
+                format!("Basic {}", base64::encode(pair.as_bytes())),
+            )
         }
         Authorization::Header { name, value } => (*name, value.reveal().to_owned()),
     };

@@ -32,7 +32,9 @@ impl Endpoint {
             )));
         }
         if url.query().is_some() || url.fragment().is_some() {
-            return Err(wrong("a query or fragment does not belong into it".to_owned()));
+            return Err(wrong(
+                "a query or fragment does not belong into it".to_owned(),
+            ));
         }
         let path = url.path().trim_end_matches('/').to_owned();
         url.set_path(&path);
