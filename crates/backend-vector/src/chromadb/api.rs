@@ -104,7 +104,6 @@ impl Api {
         Ok(api)
     }
 
-
     /// Reads the database's own entry.
     pub(super) async fn check_database(&self) -> BackendResult<()> {
         let (tenant, database) = (self.tenant.as_str(), self.database.as_str());

@@ -42,16 +42,18 @@ impl Range {
     /// The two halves; `None` of a single slot.
     pub(super) fn halves(self) -> Option<[Range; 2]> {
         let middle = self.from + (self.to - self.from) / 2;
-        (self.from < self.to).then_some([
-            Range {
-                from: self.from,
-                to: middle,
-            },
-            Range {
-                from: middle + 1,
-                to: self.to,
-            },
-        ])
+        (self.from < self.to).then(|| {
+            [
+                Range {
+                    from: self.from,
+                    to: middle,
+                },
+                Range {
+                    from: middle + 1,
+                    to: self.to,
+                },
+            ]
+        })
     }
 
     /// What lies in the range and fulfils the condition.
@@ -120,7 +122,12 @@ mod tests {
         }
         let [low, high] = Range { from: 4, to: 7 }.halves().unwrap();
         assert_eq!((low.to, high.from), (5, 6));
-        assert_eq!(Range { from: 4, to: 4 }.halves(), None);
+        let single = |slot| Range {
+            from: slot,
+            to: slot,
+        };
+        assert_eq!(single(4).halves(), None);
+        assert_eq!(single(MAX_SLOT).halves(), None);
         assert_eq!(Range::starting(MAX_SLOT, 5).to, MAX_SLOT);
     }
 }
