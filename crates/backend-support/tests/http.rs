@@ -206,6 +206,25 @@ async fn answers_are_bounded() {
 }
 
 #[tokio::test]
+async fn requests_are_bounded() {
+    let context = context();
+    let (endpoint, asked) = server(answer("200 OK", "", "{}"));
+    let options = HttpOptions::new(&context).max_request_bytes(10);
+    let client = HttpClient::new(endpoint, options, &context.runtime)
+        .await
+        .unwrap();
+    let send = async |text: &str| {
+        let request = client.request(Method::Post, ["a"]).json(&text)?;
+        client.send(request).await
+    };
+    assert!(send("01234567").await.unwrap().is_success());
+    let error = send("012345678").await.unwrap_err();
+    assert_eq!(error.kind(), BackendErrorKind::Refused);
+    assert_eq!(error.effect(), Effect::NotApplied);
+    assert_eq!(asked.try_iter().count(), 1);
+}
+
+#[tokio::test]
 async fn a_closed_port_has_changed_nothing() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();

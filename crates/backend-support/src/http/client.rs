@@ -51,6 +51,7 @@ pub struct HttpOptions {
     ca_file: Option<PathBuf>,
     timeout: Duration,
     connections: usize,
+    max_request_bytes: usize,
     max_answer_bytes: usize,
 }
 
@@ -62,6 +63,7 @@ impl HttpOptions {
             ca_file: None,
             timeout: context.attempt_timeout,
             connections: context.pool_size.max(1),
+            max_request_bytes: usize::MAX,
             max_answer_bytes: MAX_ANSWER_BYTES,
         }
     }
@@ -75,6 +77,13 @@ impl HttpOptions {
     /// Trusts the certificates of this PEM file too.
     pub fn ca_file(mut self, path: Option<PathBuf>) -> Self {
         self.ca_file = path;
+        self
+    }
+
+    /// Sets the largest body that is sent. A larger one is `Refused` here: a server that refuses it
+    /// closes the connection while it is still written, and its answer is lost more often than not.
+    pub fn max_request_bytes(mut self, bytes: usize) -> Self {
+        self.max_request_bytes = bytes;
         self
     }
 
@@ -135,6 +144,7 @@ pub struct HttpClient {
     runtime: Runtime,
     timeout: Duration,
     connections: usize,
+    max_request_bytes: usize,
     max_answer_bytes: usize,
 }
 
@@ -181,6 +191,7 @@ impl HttpClient {
             runtime: runtime.clone(),
             timeout: options.timeout,
             connections: options.connections,
+            max_request_bytes: options.max_request_bytes,
             max_answer_bytes: options.max_answer_bytes,
         })
     }
@@ -201,10 +212,21 @@ impl HttpClient {
     /// Sends the request and reads the whole answer, whatever its status.
     ///
     /// # Errors
-    /// `Overloaded`: no connection was free in time; `Unavailable`, `Timeout`, `Config` (a
+    /// `Refused`: the body is larger than allowed; `Overloaded`: no connection was free in time; `Unavailable`, `Timeout`, `Config` (a
     /// certificate that is not trusted) as the connection fails; `Protocol`: the answer is larger
     /// than allowed.
     pub async fn send(&self, request: HttpRequest) -> BackendResult<Answer> {
+        let bytes = request.body.as_ref().map_or(0, Vec::len);
+        if bytes > self.max_request_bytes {
+            return Err(BackendError::new(
+                BackendErrorKind::Refused,
+                format!(
+                    "the request has {bytes} bytes, the server takes {}",
+                    self.max_request_bytes
+                ),
+            )
+            .not_applied());
+        }
         let permit = self
             .runtime
             .timeout(self.timeout, self.permits.acquire())

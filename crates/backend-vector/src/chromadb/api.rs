@@ -11,7 +11,7 @@ use super::{
     filter::Where,
 };
 
-/// Bytes of one request that are aimed at; the server takes 40 MiB unless set otherwise.
+/// Bytes of one request that are aimed at; a record that is larger goes alone.
 const MAX_REQUEST_BYTES: usize = 8 * 1024 * 1024;
 /// Collections listed at once.
 const PAGE: usize = 500;

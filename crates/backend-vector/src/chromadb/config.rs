@@ -17,6 +17,8 @@ use super::SERVICE;
 const DEFAULT_HOST: &str = "localhost";
 const DEFAULT_PORT: u16 = 8000;
 const MAX_PREFIX_BYTES: usize = 64;
+/// What the server takes of a request unless it is set otherwise (measured).
+const DEFAULT_MAX_REQUEST_BYTES: usize = 40 * 1024 * 1024;
 
 /// Which header carries the token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -47,6 +49,7 @@ pub(super) struct Config {
     pub(super) tenant: String,
     pub(super) database: String,
     pub(super) collection_prefix: String,
+    pub(super) max_request_bytes: usize,
     hnsw_ef_construction: Option<u32>,
     hnsw_ef_search: Option<u32>,
     hnsw_max_neighbors: Option<u32>,
@@ -68,6 +71,7 @@ impl Default for Config {
             tenant: "default_tenant".to_owned(),
             database: "default_database".to_owned(),
             collection_prefix: "dbmanager_".to_owned(),
+            max_request_bytes: DEFAULT_MAX_REQUEST_BYTES,
             hnsw_ef_construction: None,
             hnsw_ef_search: None,
             hnsw_max_neighbors: None,
@@ -105,6 +109,9 @@ impl Config {
             }
         }
         check_prefix(&self.collection_prefix)?;
+        if self.max_request_bytes < 1024 * 1024 {
+            return Err(wrong("max_request_bytes: below 1048576"));
+        }
         for (key, value) in [
             ("hnsw_ef_construction", self.hnsw_ef_construction),
             ("hnsw_ef_search", self.hnsw_ef_search),
@@ -286,6 +293,7 @@ mod tests {
             (json!({"url": "http://localhost", "tls": true}), "tls"),
             (json!({"host": "a b"}), "host"),
             (json!({"hnsw_ef_search": 0}), "hnsw_ef_search"),
+            (json!({"max_request_bytes": 1_000}), "max_request_bytes"),
             (json!({"tls_ca_file": "ca.pem"}), "tls_ca_file"),
             (json!({"username": "u"}), "username"),
             (
