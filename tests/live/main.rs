@@ -12,6 +12,8 @@
 
 #[cfg(feature = "fastembed")]
 mod embedding;
+#[cfg(feature = "chromadb")]
+mod chromadb;
 mod environment;
 #[cfg(all(feature = "chromadb", feature = "neo4j"))]
 mod mission;

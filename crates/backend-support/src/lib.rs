@@ -1,5 +1,7 @@
 //! What several dbmanager adapters share. Not public API.
 
 pub mod connection;
+#[cfg(feature = "http")]
+pub mod http;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;

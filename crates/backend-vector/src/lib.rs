@@ -1,4 +1,6 @@
 //! The vector adapters of dbmanager, one folder and one Cargo feature per service.
 
+#[cfg(feature = "chromadb")]
+pub mod chromadb;
 #[cfg(feature = "embedded")]
 pub mod embedded;

@@ -1,0 +1,68 @@
+//! Encrypted connections.
+
+use std::env;
+
+use dbmanager_core::backend::BackendErrorKind;
+use serde_json::{Value, json};
+
+use super::server::{Gate, gate, open};
+use crate::environment::report;
+
+/// The address, the right certificate and another one; `None`, with a line in the report, if they
+/// are not named.
+fn named() -> Option<[String; 3]> {
+    let variables = [
+        "DBMANAGER_TEST_CHROMADB_TLS_URL",
+        "DBMANAGER_TEST_TLS_CA",
+        "DBMANAGER_TEST_TLS_OTHER_CA",
+    ];
+    let values = variables.map(|variable| env::var(variable).ok());
+    match values {
+        [Some(url), Some(ca), Some(other)] => Some([url, ca, other]),
+        _ => {
+            report("chromadb, TLS: not tested: DBMANAGER_TEST_CHROMADB_TLS_URL is not set");
+            None
+        }
+    }
+}
+
+async fn refusal(config: Value) -> String {
+    let error = open(config).await.unwrap_err();
+    assert_eq!(error.kind(), BackendErrorKind::Config, "{error}");
+    error.message().to_owned()
+}
+
+#[tokio::test]
+async fn the_certificate_and_its_name_are_checked() {
+    let Some([url, ca, other]) = named() else {
+        return;
+    };
+    let store = open(json!({"url": url, "tls_ca_file": ca})).await.unwrap();
+    store.probe().await.unwrap();
+    for config in [
+        json!({"url": url}),
+        json!({"url": url, "tls_ca_file": other}),
+    ] {
+        let message = refusal(config).await;
+        assert!(message.contains("TLS"), "{message}");
+    }
+    // The same server under an address that its certificate does not name.
+    let to = url.trim_start_matches("https://").trim_end_matches('/');
+    let (elsewhere, _gate) = gate("127.0.0.2", to, Gate::Open).await;
+    let elsewhere = elsewhere.replace("http://", "https://");
+    let message = refusal(json!({"url": elsewhere, "tls_ca_file": ca})).await;
+    assert!(message.contains("TLS"), "{message}");
+}
+
+#[tokio::test]
+async fn plain_text_where_tls_is_spoken_is_an_error() {
+    let Some([url, ..]) = named() else { return };
+    let plain = url.replace("https://", "http://");
+    assert!(open(json!({"url": plain})).await.is_err());
+}
+
+#[tokio::test]
+async fn plain_text_to_another_machine_must_be_asked_for() {
+    let message = refusal(json!({"host": "db.example.org"})).await;
+    assert!(message.contains("allow_plain_text"), "{message}");
+}
