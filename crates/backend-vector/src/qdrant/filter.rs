@@ -23,6 +23,10 @@ const MAX_DEPTH: usize = 32;
 
 /// A condition that is not known before the documents are looked at, or one that is.
 #[derive(Debug, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there are few, and only while a request is built"
+)]
 pub(super) enum Clause {
     Always,
     Never,
