@@ -27,7 +27,7 @@ pub(super) struct Model {
     pub(super) lossy_index: bool,
     /// A document id that is refused as wrong input.
     pub(super) refuses: Option<&'static str>,
-    collections: Mutex<BTreeMap<String, Collection>>,
+    pub(super) collections: Mutex<BTreeMap<String, Collection>>,
 }
 
 impl Default for Model {
@@ -47,11 +47,11 @@ pub(super) struct Collection {
     pub(super) vectors: BTreeMap<String, VectorParams>,
     pub(super) metadata: HashMap<String, Value>,
     pub(super) indexes: BTreeMap<String, i32>,
-    points: BTreeMap<String, Point>,
+    pub(super) points: BTreeMap<String, Point>,
 }
 
 #[derive(Clone, Debug)]
-struct Point {
+pub(super) struct Point {
     payload: Payload,
     vectors: BTreeMap<String, Vec<f32>>,
 }
@@ -142,7 +142,9 @@ impl Collection {
                 return Err(Status::invalid_argument("Wrong input: not dense"));
             };
             if data.len() as u64 != params.size {
-                return Err(Status::invalid_argument("Wrong input: Vector dimension error"));
+                return Err(Status::invalid_argument(
+                    "Wrong input: Vector dimension error",
+                ));
             }
             dense.insert(name, data);
         }
@@ -185,7 +187,9 @@ impl Collection {
         let matching = self.matching(&filter);
         if let Some(order) = &request.order_by {
             if !self.indexes.contains_key(&order.key) {
-                return Err(Status::invalid_argument("No range index for `order_by` key"));
+                return Err(Status::invalid_argument(
+                    "No range index for `order_by` key",
+                ));
             }
             let value = |point: &Point| match point.payload.get(&order.key)?.kind {
                 Some(Kind::IntegerValue(integer)) => Some(integer),
@@ -196,7 +200,10 @@ impl Collection {
                 .collect();
             ordered.sort_by_key(|(value, ..)| std::cmp::Reverse(*value));
             let page = ordered.iter().take(limit);
-            return Ok((page.map(|(_, id, point)| retrieved(id, point)).collect(), None));
+            return Ok((
+                page.map(|(_, id, point)| retrieved(id, point)).collect(),
+                None,
+            ));
         }
         let from = match &request.offset {
             Some(offset) => id_text(Some(offset))?,
@@ -226,7 +233,9 @@ impl Collection {
             return Err(Status::invalid_argument("Not existing vector name error"));
         };
         if query.len() as u64 != params.size {
-            return Err(Status::invalid_argument("Wrong input: Vector dimension error"));
+            return Err(Status::invalid_argument(
+                "Wrong input: Vector dimension error",
+            ));
         }
         let near = |vector: &[f32]| -> f32 {
             let pairs = query.iter().zip(vector);
@@ -303,9 +312,11 @@ fn retrieved(id: &str, point: &Point) -> RetrievedPoint {
         id: point_id(id),
         payload: point.payload.clone(),
         vectors: Some(VectorsOutput {
-            vectors_options: Some(vectors_output::VectorsOptions::Vectors(NamedVectorsOutput {
-                vectors: vectors.collect(),
-            })),
+            vectors_options: Some(vectors_output::VectorsOptions::Vectors(
+                NamedVectorsOutput {
+                    vectors: vectors.collect(),
+                },
+            )),
         }),
         ..RetrievedPoint::default()
     }

@@ -13,7 +13,10 @@ use qdrant_client::qdrant::{
     query, vector_input, vectors_config, with_payload_selector,
 };
 use tokio::{net::TcpListener, task::JoinHandle};
-use tonic::{Request, Response, Status, transport::Server};
+use tonic::{
+    Request, Response, Status,
+    transport::{Server, server::TcpIncoming},
+};
 
 use super::model::{Collection, Model};
 
@@ -30,15 +33,18 @@ impl Served {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
-        let incoming = TcpListener::from_std(listener).unwrap().into();
+        let incoming =
+            TcpIncoming::from(TcpListener::from_std(listener).unwrap()).with_nodelay(Some(true));
         let service = Service(Arc::new(model));
         let most = usize::MAX;
         let task = tokio::spawn(async move {
             Server::builder()
                 .add_service(QdrantServer::new(service.clone()))
-                .add_service(CollectionsServer::new(service.clone()).max_decoding_message_size(most))
+                .add_service(
+                    CollectionsServer::new(service.clone()).max_decoding_message_size(most),
+                )
                 .add_service(PointsServer::new(service).max_decoding_message_size(most))
-                .serve_with_incoming::<tonic::transport::server::TcpIncoming, _, _>(incoming)
+                .serve_with_incoming(incoming)
                 .await
                 .unwrap();
         });
