@@ -32,8 +32,9 @@ fn fresh(model: Model) -> Instance {
         .keep(served)
 }
 
-async fn conforms(subject: Subject) {
-    let found = Suite::new(Runtime::tokio()).run(&subject).await;
+async fn conforms(subject: Subject, rounds: usize) {
+    let suite = Suite::new(Runtime::tokio()).rounds(rounds);
+    let found = suite.run(&subject).await;
     found.assert_ok();
     let mut ruled_out = found.refused_by_capability.clone();
     ruled_out.sort_unstable();
@@ -48,7 +49,7 @@ async fn conforms(subject: Subject) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn conforms_on_the_model() {
-    conforms(Subject::new("model", || fresh(Model::default()))).await;
+    conforms(Subject::new("model", || fresh(Model::default())), 20).await;
 }
 
 /// An index that misses every fifth chunk, and answers that come in the least helpful order.
@@ -60,7 +61,8 @@ async fn conforms_on_a_model_whose_index_misses_chunks() {
             ..Model::default()
         })
     };
-    conforms(Subject::new("lossy model", lossy).wrapped("resilience", guarded)).await;
+    let subject = Subject::new("lossy model", lossy).wrapped("resilience", guarded);
+    conforms(subject, 5).await;
 }
 
 async fn open_error(model: Model, settings: serde_json::Value) -> (BackendErrorKind, String) {
