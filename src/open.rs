@@ -47,6 +47,8 @@ fn register_servers(registry: &mut Registry) {
     registry.register(dbmanager_backend_graph::neo4j::Neo4jFactory::new());
     #[cfg(feature = "chromadb")]
     registry.register(dbmanager_backend_vector::chromadb::ChromadbFactory::new());
+    #[cfg(feature = "qdrant")]
+    registry.register(dbmanager_backend_vector::qdrant::QdrantFactory::new());
     registry.register_compiled_out(Role::Vector, "chromadb", "chromadb");
     registry.register_compiled_out(Role::Vector, "qdrant", "qdrant");
     registry.register_compiled_out(Role::Vector, "redis", "redis");

@@ -27,4 +27,6 @@ mod postgres_journal;
 mod mongodb;
 #[cfg(feature = "neo4j")]
 mod neo4j;
+#[cfg(feature = "qdrant")]
+mod qdrant;
 mod suite;

@@ -4,3 +4,6 @@
 pub mod chromadb;
 #[cfg(feature = "embedded")]
 pub mod embedded;
+
+#[cfg(feature = "qdrant")]
+pub mod qdrant;
