@@ -143,12 +143,21 @@ impl Session {
         self.all(commands, self.any_line()).await
     }
 
-    /// Several requests on the connection that may wait.
+    /// Several requests in exactly this order on the connection that may wait: none is repeated.
     pub(super) async fn call_waiting(
         &self,
         commands: Vec<Cmd>,
     ) -> BackendResult<Vec<BackendResult<Value>>> {
-        self.all(commands, self.lines.len() - 1).await
+        let _permit = self.permit().await?;
+        let line = self.lines.len() - 1;
+        let answers = self.send(&batch(&commands), line).await?;
+        if let Some(refused) = answers
+            .iter()
+            .find(|value| refused_for_now(value).is_some())
+        {
+            self.make_ready(refused, line).await?;
+        }
+        Ok(answers.into_iter().map(answer).collect())
     }
 
     /// Waits for the requests under way and refuses later ones.
@@ -338,19 +347,11 @@ impl Session {
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     ) -> BackendResult<MultiplexedConnection> {
         let limits = AsyncConnectionConfig::new().set_response_timeout(Some(self.timeout));
-        let (mut connection, driver) =
+        let (connection, driver) =
             MultiplexedConnection::new_with_config(&self.login, stream, limits)
                 .await
                 .map_err(|error| connect_error(&error))?;
         drop(self.runtime.spawn(driver));
-        let load = self.scripts.load();
-        let loaded = connection
-            .send_packed_commands(&load, 0, load.len())
-            .await
-            .map_err(|error| connect_error(&error))?;
-        for value in loaded {
-            answer(value).map_err(BackendError::not_applied)?;
-        }
         Ok(connection)
     }
 }

@@ -178,6 +178,12 @@ redis.call('SREM', KEYS[2], ARGV[1])
 return {'swept'}
 "#;
 
+/// KEYS sync. A write that a full memory does not refuse, to have something to wait for.
+const TOUCH: &str = r#"#!lua flags=allow-oom
+redis.call('SET', KEYS[1], '')
+return {'written'}
+"#;
+
 /// The scripts, with their hashes.
 #[derive(Debug)]
 pub(super) struct Scripts {
@@ -188,6 +194,7 @@ pub(super) struct Scripts {
     pub(super) register: Lua,
     pub(super) drop: Lua,
     pub(super) sweep: Lua,
+    pub(super) touch: Lua,
 }
 
 impl Scripts {
@@ -200,6 +207,7 @@ impl Scripts {
             register: Lua::new(REGISTER),
             drop: Lua::new(DROP),
             sweep: Lua::new(SWEEP),
+            touch: Lua::new(TOUCH),
         }
     }
 
@@ -234,6 +242,13 @@ impl Lua {
             code,
             hash: Script::new(code).get_hash().to_owned(),
         }
+    }
+
+    /// A call that carries the script itself, so that the server cannot have forgotten it.
+    pub(super) fn whole_on(&self, key: &str) -> Cmd {
+        let mut call = cmd("EVAL");
+        call.arg(self.code).arg(1).arg(key);
+        call
     }
 
     /// A call with these keys; the arguments follow.

@@ -131,8 +131,7 @@ impl Redis {
     /// one before it, whichever connection those came by.
     async fn wait_for_disk(&self) -> BackendResult<()> {
         let patience = self.session.timeout() / 10 * 9;
-        let mut write = cmd("SET");
-        write.arg(&self.keys.sync).arg("");
+        let write = self.session.scripts().touch.whole_on(&self.keys.sync);
         let mut wait = cmd("WAITAOF");
         wait.arg(1).arg(0).arg(patience.as_millis().max(1) as u64);
         let mut answers = self

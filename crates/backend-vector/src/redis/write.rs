@@ -73,6 +73,9 @@ impl Redis {
     }
 
     /// Sends what is open; whether the collection has changed meanwhile.
+    ///
+    /// # Errors
+    /// Nothing is known of any of them.
     async fn attempt(
         &self,
         request: &ApplyRequest,
@@ -83,6 +86,7 @@ impl Redis {
         let mut changed = false;
         let mut calls: Vec<(usize, Cmd)> = Vec::new();
         let mut bytes = 0;
+        let mut heard = open.len() < answers.len();
         for (position, index) in open.iter().enumerate() {
             match self.prepare(request, known, &request.mutations[*index]) {
                 Err(error) => answers[*index] = Some(Err(error)),
@@ -92,32 +96,37 @@ impl Redis {
                 }
             }
             let last = position + 1 == open.len();
-            if last || bytes >= BYTES_AT_ONCE || calls.len() >= REQUESTS_AT_ONCE {
-                bytes = 0;
-                for (index, sent) in self.send(request, std::mem::take(&mut calls)).await {
-                    match sent {
-                        Sent::Answered(answer) => answers[index] = Some(answer),
-                        Sent::Changed => changed = true,
+            if !last && bytes < BYTES_AT_ONCE && calls.len() < REQUESTS_AT_ONCE {
+                continue;
+            }
+            bytes = 0;
+            let (indexes, commands): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut calls).into_iter().unzip();
+            match self.session.call_all(commands).await {
+                Ok(found) => {
+                    heard = true;
+                    for (index, value) in indexes.into_iter().zip(found) {
+                        match self.read_answer(request, value) {
+                            Sent::Answered(answer) => answers[index] = Some(answer),
+                            Sent::Changed => changed = true,
+                        }
                     }
+                }
+                Err(error) if !heard => return Err(error),
+                Err(error) => {
+                    indexes
+                        .iter()
+                        .for_each(|index| answers[*index] = Some(Err(error.clone())));
+                    // The rest was not sent.
+                    let unsent = error.not_applied();
+                    open[position + 1..]
+                        .iter()
+                        .for_each(|index| answers[*index] = Some(Err(unsent.clone())));
+                    break;
                 }
             }
         }
         Ok(changed)
-    }
-
-    async fn send(&self, request: &ApplyRequest, calls: Vec<(usize, Cmd)>) -> Vec<(usize, Sent)> {
-        let (indexes, commands): (Vec<usize>, Vec<Cmd>) = calls.into_iter().unzip();
-        match self.session.call_all(commands).await {
-            Err(error) => indexes
-                .into_iter()
-                .map(|index| (index, Sent::Answered(Err(error.clone()))))
-                .collect(),
-            Ok(found) => indexes
-                .into_iter()
-                .zip(found)
-                .map(|(index, value)| (index, self.read_answer(request, value)))
-                .collect(),
-        }
     }
 
     fn read_answer(&self, request: &ApplyRequest, value: BackendResult<Value>) -> Sent {
