@@ -49,6 +49,8 @@ fn register_servers(registry: &mut Registry) {
     registry.register(dbmanager_backend_vector::chromadb::ChromadbFactory::new());
     #[cfg(feature = "qdrant")]
     registry.register(dbmanager_backend_vector::qdrant::QdrantFactory::new());
+    #[cfg(feature = "redis")]
+    registry.register(dbmanager_backend_vector::redis::RedisFactory::new());
     registry.register_compiled_out(Role::Vector, "chromadb", "chromadb");
     registry.register_compiled_out(Role::Vector, "qdrant", "qdrant");
     registry.register_compiled_out(Role::Vector, "redis", "redis");

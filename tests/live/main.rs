@@ -29,4 +29,6 @@ mod mongodb;
 mod neo4j;
 #[cfg(feature = "qdrant")]
 mod qdrant;
+#[cfg(feature = "redis")]
+mod redis;
 mod suite;

@@ -7,3 +7,5 @@ pub mod embedded;
 
 #[cfg(feature = "qdrant")]
 pub mod qdrant;
+#[cfg(feature = "redis")]
+pub mod redis;
