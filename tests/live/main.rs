@@ -10,23 +10,23 @@
 //! ```
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-#[cfg(feature = "fastembed")]
-mod embedding;
 #[cfg(feature = "chromadb")]
 mod chromadb;
+#[cfg(feature = "fastembed")]
+mod embedding;
 mod environment;
 #[cfg(all(feature = "chromadb", feature = "neo4j"))]
 mod mission;
-#[allow(dead_code, reason = "the tests of each service use their part of it")]
-mod proxy;
-#[cfg(feature = "postgres")]
-mod postgres;
-#[cfg(feature = "postgres")]
-mod postgres_journal;
 #[cfg(feature = "mongodb")]
 mod mongodb;
 #[cfg(feature = "neo4j")]
 mod neo4j;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(feature = "postgres")]
+mod postgres_journal;
+#[allow(dead_code, reason = "the tests of each service use their part of it")]
+mod proxy;
 #[cfg(feature = "qdrant")]
 mod qdrant;
 #[cfg(feature = "redis")]
