@@ -64,6 +64,7 @@ fn the_missions_shape_parses_as_it_stands() {
             retry_attempts: 3,
             circuit_breaker_threshold: 5,
             cache_ttl: Duration::from_secs(300),
+            cache_size: 64 * 1024 * 1024,
             batch_size: 100,
         }
     );
