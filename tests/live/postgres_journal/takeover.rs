@@ -33,6 +33,19 @@ async fn a_sender_that_closes_is_followed_at_once() {
     assert!(!sends(&again) && sends(&b));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sender_that_is_dropped_is_followed_at_once() {
+    let Some(world) = World::new(Duration::from_secs(600)) else {
+        return;
+    };
+    let (a, b) = (world.open().await, world.open().await);
+    let receipt = journaled(&a, "p").await;
+    drop(a);
+    until("the other sends", async || sends(&b)).await;
+    b.wait_for(&receipt, Level::All, SOON).await.unwrap();
+    assert_all_equal(&b, 1).await;
+}
+
 async fn journaled(db: &dbmanager::DatabaseManager, id: &str) -> Receipt {
     db.store_document("papers", Document::new(id).text("text"))
         .level(Level::Journaled)

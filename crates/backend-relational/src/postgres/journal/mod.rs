@@ -98,6 +98,22 @@ impl fmt::Debug for PostgresJournal {
     }
 }
 
+impl Drop for PostgresJournal {
+    /// A lease that nobody will renew is given up in the background, so that others need not wait
+    /// for its end.
+    fn drop(&mut self) {
+        if self.engine.is_closed() || self.engine.own_epoch() == 0 {
+            return;
+        }
+        let engine = Arc::clone(&self.engine);
+        drop(self.engine.runtime.spawn(async move {
+            if let Err(error) = engine.release().await {
+                tracing::debug!(%error, "the lease was not given up");
+            }
+        }));
+    }
+}
+
 /// Whether the server refused the content of a statement.
 fn is_refused(error: &JournalError) -> bool {
     use std::error::Error as _;
