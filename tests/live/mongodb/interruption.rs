@@ -123,7 +123,7 @@ async fn a_server_that_does_not_answer_keeps_nobody_waiting() {
     let store = open(&database.config("s_"), &context(1_000)).await.unwrap();
     prepare(&*store).await;
     write(&*store, [put(1, Document::new("a"))]).await;
-    process.hold_up();
+    process.hold_up().await;
     let start = Instant::now();
     let error = apply(&*store, [put(2, Document::new("a"))])
         .await
@@ -147,7 +147,7 @@ async fn an_exhausted_pool_is_named_and_recovers() {
     let context = context(1_000).pool_size(1);
     let store = open(&database.config("s_"), &context).await.unwrap();
     prepare(&*store).await;
-    process.hold_up();
+    process.hold_up().await;
     let calls: Vec<_> = (0..4)
         .map(|_| {
             let store = Arc::clone(&store);

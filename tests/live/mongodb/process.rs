@@ -91,9 +91,22 @@ impl Process {
         }
     }
 
-    /// It keeps its connections and answers nothing.
-    pub(super) fn hold_up(&self) {
+    /// It keeps its connections and answers nothing, once this has returned.
+    pub(super) async fn hold_up(&self) {
         self.signal("-STOP");
+        while !self.is_held_up() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// The signal reaches each thread in its own time.
+    fn is_held_up(&self) -> bool {
+        let tasks = format!("/proc/{}/task", self.child.as_ref().unwrap().id());
+        std::fs::read_dir(tasks).unwrap().all(|task| {
+            // A thread that has just ended has no state.
+            let state = std::fs::read_to_string(task.unwrap().path().join("stat"));
+            state.is_ok_and(|state| state.contains(") T "))
+        })
     }
 
     pub(super) fn go_on(&self) {
