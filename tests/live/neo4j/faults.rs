@@ -4,9 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use dbmanager_core::{
     Runtime,
-    backend::{
-        ApplyRequest, BackendErrorKind, Effect, GraphBackend, OpenContext, StampRequest,
-    },
+    backend::{ApplyRequest, BackendErrorKind, Effect, GraphBackend, OpenContext, StampRequest},
     model::{Document, Reference},
 };
 use neo4rs::{Query, Txn};
