@@ -1,5 +1,6 @@
 //! The service `chromadb` on a real server.
 
+mod facade;
 mod faults;
 mod layout;
 mod server;
