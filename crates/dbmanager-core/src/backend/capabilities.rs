@@ -1,5 +1,7 @@
 //! What a store can do and hold; everything else is refused or done by the facade.
 
+use crate::model::Metric;
+
 /// What a store declares about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -20,6 +22,9 @@ pub struct Capabilities {
     ///
     /// [`ContentHash::of_vector_shapes`]: crate::model::ContentHash::of_vector_shapes
     pub exact_vectors: bool,
+    /// Vector: the metrics it compares vectors by. Creating a collection with another one is
+    /// `Unsupported`.
+    pub metrics: Vec<Metric>,
     /// Graph: paths between two documents can be listed.
     pub paths: bool,
     /// Relational: full-text search.
@@ -39,6 +44,7 @@ impl Default for Capabilities {
             durable_on_apply: false,
             epoch_checked: true,
             exact_vectors: true,
+            metrics: vec![Metric::Cosine, Metric::Dot, Metric::Euclidean],
             paths: true,
             full_text: true,
             max_batch: 1_000,

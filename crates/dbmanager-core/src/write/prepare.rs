@@ -291,6 +291,7 @@ impl WriteRoom {
         validate_collection_name(name, &self.limits())?;
         let mut options = CollectionOptions::new();
         options.embedding_space = self.default_space(first);
+        self.check_metric(options.embedding_space.as_ref())?;
         let (collection, _) = self
             .journal
             .create_collection(name, options)
@@ -340,6 +341,7 @@ impl WriteRoom {
         let Some(space) = self.default_space(first) else {
             return Ok(collection);
         };
+        self.check_metric(Some(&space))?;
         let collection = self
             .journal
             .set_embedding_space(&collection.key, space)

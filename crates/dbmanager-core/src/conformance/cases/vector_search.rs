@@ -18,9 +18,10 @@ use crate::{
 };
 
 cases!(VECTOR;
-    cosine_search_agrees_with_the_model,
-    dot_search_agrees_with_the_model,
-    euclidean_search_agrees_with_the_model,
+    cosine_search_agrees_with_the_model needs |c| c.metrics.contains(&Metric::Cosine),
+    dot_search_agrees_with_the_model needs |c| c.metrics.contains(&Metric::Dot),
+    euclidean_search_agrees_with_the_model needs |c| c.metrics.contains(&Metric::Euclidean),
+    a_metric_without_the_capability_is_unsupported needs |c| METRICS.iter().any(|m| !c.metrics.contains(m)),
     equal_scores_are_ordered_by_id,
     search_keeps_its_limit,
     approximate_search_fills_the_limit,
@@ -31,6 +32,8 @@ cases!(VECTOR;
     a_collection_without_vectors_finds_nothing,
     hits_carry_the_version_found,
 );
+
+const METRICS: [Metric; 3] = [Metric::Cosine, Metric::Dot, Metric::Euclidean];
 
 /// How far a score may be from the model's: stores compute in `f32`.
 const TOLERANCE: f64 = 1e-4;
@@ -149,6 +152,29 @@ async fn agrees_with_the_model(trial: Trial, metric: Metric) -> CaseResult {
         let request = VectorSearchRequest::new(key, query.clone(), limit).exact();
         let hits = search(&client, &request).await?;
         check_hits(metric, &query, &documents, limit, &hits)?;
+    }
+    Ok(())
+}
+
+async fn a_metric_without_the_capability_is_unsupported(trial: Trial) -> CaseResult {
+    let client = trial.store().await?;
+    let metrics = client.shared.capabilities().metrics.clone();
+    for metric in METRICS.into_iter().filter(|m| !metrics.contains(m)) {
+        let collection = Collection {
+            key: CollectionKey::new("vectors", 1),
+            options: CollectionOptions::new().embedding_space(EmbeddingSpace::CALLER, 8, metric),
+        };
+        let created = client.create(&collection).await;
+        let what = format!("create_collection with the metric {metric:?}");
+        expect_kind(created, BackendErrorKind::Unsupported, &what)?;
+        let request = VectorSearchRequest::new(collection.key, vec![1.0; 8], 1);
+        let backend = client.vector()?;
+        let found = persist(&client.runtime, || backend.search_vectors(request.clone()));
+        expect_kind(
+            found.await,
+            BackendErrorKind::CollectionMissing,
+            "search_vectors in a collection that was refused",
+        )?;
     }
     Ok(())
 }
