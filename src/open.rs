@@ -34,6 +34,8 @@ fn register_sqlite(registry: &mut Registry) {
 fn register_servers(registry: &mut Registry) {
     use dbmanager_core::model::Role;
 
+    #[cfg(feature = "redis")]
+    registry.register(dbmanager_backend_vector::redis::RedisFactory::new());
     registry.register_compiled_out(Role::Vector, "chromadb", "chromadb");
     registry.register_compiled_out(Role::Vector, "qdrant", "qdrant");
     registry.register_compiled_out(Role::Vector, "redis", "redis");
