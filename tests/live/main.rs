@@ -11,4 +11,6 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod environment;
+#[cfg(feature = "redis")]
+mod redis;
 mod suite;
