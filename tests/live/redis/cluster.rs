@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use dbmanager_core::backend::DropCollectionRequest;
+use dbmanager_core::backend::{BackendErrorKind, DropCollectionRequest};
 
 use super::{
-    Place, apply, held, key, nearest,
+    Place, apply, eventually, held, key, nearest,
     own::{Kind, Server},
     put, upsert, version,
     wire::Reply,
@@ -122,6 +122,10 @@ async fn a_slot_that_moves_is_followed() {
     for wire in [to, from] {
         set(wire, &["NODE", &to_id]);
     }
+    // Another node is another run: its store is checked before anything goes on.
+    let error = store.heads(super::ids(&["a"])).await.unwrap_err();
+    assert_eq!(error.kind(), BackendErrorKind::Unavailable, "{error}");
+    eventually(|| store.identity()).await;
     put(&store, "a", 2).await;
     put(&store, "b", 3).await;
     assert_eq!(held(&store, "a").await, Some(version(2)));

@@ -1,15 +1,21 @@
 //! Servers that are stopped, full, slow, or take no writes.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use dbmanager_core::{
     Runtime,
-    backend::{BackendErrorKind, Effect, Mutation},
+    backend::{BackendErrorKind, Effect, Mutation, VectorBackend},
     model::Document,
 };
 
 use super::{
-    Place, apply, eventually, held, ids, nearest,
+    Place, apply, create, eventually, held, ids, nearest,
     own::{Kind, Server},
     put, record, upsert, version,
 };
@@ -25,7 +31,7 @@ async fn a_server_killed_in_mid_batch_loses_nothing_acknowledged() {
         let place = Place::new(&server.url()).timeout(Duration::from_secs(5));
         let store = place.store().await;
         assert!(store.capabilities().durable_on_apply);
-        let writer = Arc::clone(&store);
+        let writer = Arc::clone(&*store);
         let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
         let writing = tokio::spawn(async move {
             let mut acknowledged = Vec::new();
@@ -58,6 +64,16 @@ async fn a_server_killed_in_mid_batch_loses_nothing_acknowledged() {
         let error = store.heads(ids(&["0 0"])).await.unwrap_err();
         assert_eq!(error.kind(), BackendErrorKind::Unavailable, "{error}");
         server.restart();
+        // Nothing goes on before it was checked whose store it is.
+        let error = loop {
+            let error = store.heads(ids(&["0 0"])).await.unwrap_err();
+            if error.message().contains("checked first") {
+                break error;
+            }
+            assert!(error.is_transient(), "{error}");
+        };
+        assert_eq!(error.kind(), BackendErrorKind::Unavailable, "{error}");
+        eventually(|| store.identity()).await;
         for some in acknowledged.chunks(500) {
             let names: Vec<String> = some.iter().map(|(b, i)| format!("{b} {i}")).collect();
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -73,8 +89,8 @@ async fn a_server_killed_in_mid_batch_loses_nothing_acknowledged() {
     }
 }
 
-/// After a start the query engine reads every document again; a search meanwhile fails rather
-/// than answer with a part.
+/// After a start the query engine may read every document again, and meanwhile finds a part
+/// without saying so: then a search fails rather than answer with that part.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_index_that_is_being_built_gives_no_part_of_an_answer() {
     const DOCUMENTS: u64 = 4_000;
@@ -82,31 +98,46 @@ async fn an_index_that_is_being_built_gives_no_part_of_an_answer() {
     let Some(mut server) = Server::start("index built anew", Kind::QueryEngine, &settings) else {
         return;
     };
-    let store = Place::new(&server.url()).store().await;
+    let place = Place::new(&server.url());
+    let store = place.store().await;
     for start in (0..DOCUMENTS).step_by(500) {
         let batch = (start..start + 500).map(|n| upsert(&format!("{n}"), n + 1));
         for answer in apply(&store, batch.collect()).await.unwrap() {
             answer.unwrap();
         }
     }
-    server.kill();
-    server.restart();
-    let mut failed = 0;
-    loop {
-        match nearest(&store, [1.0, 2.0, 3.0], DOCUMENTS as usize).await {
-            Ok(found) => {
-                assert_eq!(found.len() as u64, DOCUMENTS);
-                break;
-            }
-            Err(error) => {
-                assert_eq!(error.kind(), BackendErrorKind::Unavailable, "{error}");
-                failed += 1;
-                assert!(failed < 10_000, "{error}");
-                Runtime::tokio().sleep(Duration::from_millis(5)).await;
-            }
+    let mut building = 0;
+    for remade in [false, true] {
+        if remade {
+            // An index that was made over documents that were there is built in the background,
+            // now and after every start.
+            let drop = ["FT.DROPINDEX", &place.key("1:papers")];
+            server.wire().call(&drop).unwrap().done();
+            create(&store, 3).await.unwrap();
+            building += searched_until_whole(&store, DOCUMENTS).await;
         }
+        server.kill();
+        server.restart();
+        eventually(|| store.identity()).await;
+        building += searched_until_whole(&store, DOCUMENTS).await;
     }
-    assert!(failed > 0, "the index was never seen being built");
+    assert!(building > 0, "the index was never seen being built");
+}
+
+/// Searches until everything is found, and never a part; how often the index was being built.
+async fn searched_until_whole(store: &Arc<dyn VectorBackend>, documents: u64) -> usize {
+    let building = AtomicUsize::new(0);
+    let found = eventually(|| async {
+        let found = nearest(store, [1.0, 2.0, 3.0], documents as usize).await;
+        if let Err(error) = &found {
+            assert!(error.message().contains("building the index"), "{error}");
+            building.fetch_add(1, Ordering::Relaxed);
+        }
+        found
+    })
+    .await;
+    assert_eq!(found.len() as u64, documents);
+    building.into_inner()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -223,7 +254,7 @@ async fn a_payload_over_the_limit_is_refused_alone() {
     }
 }
 
-/// The server keeps every client waiting; calls end at their time, and later ones are answered.
+/// The server answers nobody; calls end at their time, and later ones are answered.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_server_is_given_up_in_time() {
     let Some(server) = Server::start("slow server", Kind::VectorSets, &[]) else {
@@ -232,10 +263,7 @@ async fn a_slow_server_is_given_up_in_time() {
     let place = Place::new(&server.url()).timeout(Duration::from_millis(400));
     let store = place.store().await;
     put(&store, "a", 1).await;
-    let mut wire = server.wire();
-    wire.call(&["CLIENT", "PAUSE", "60000", "ALL"])
-        .unwrap()
-        .done();
+    server.freeze();
     let runtime = Runtime::tokio();
     let begin = runtime.monotonic();
     let error = store.heads(ids(&["a"])).await.unwrap_err();
@@ -248,7 +276,7 @@ async fn a_slow_server_is_given_up_in_time() {
     assert_eq!(error.effect(), Effect::Unknown, "{error}");
     let took = runtime.monotonic() - begin;
     assert!(took < Duration::from_secs(5), "{took:?}");
-    wire.call(&["CLIENT", "UNPAUSE"]).unwrap().done();
+    server.thaw();
     eventually(|| store.heads(ids(&["a"]))).await;
     put(&store, "a", 3).await;
     assert_eq!(held(&store, "a").await, Some(version(3)));
@@ -265,13 +293,10 @@ async fn exhausted_connections_are_overload_and_recover() {
         .pool_size(1)
         .timeout(Duration::from_millis(600));
     let store = place.store().await;
-    let mut wire = server.wire();
-    wire.call(&["CLIENT", "PAUSE", "60000", "ALL"])
-        .unwrap()
-        .done();
+    server.freeze();
     let calls: Vec<_> = (0..200)
         .map(|_| {
-            let store = Arc::clone(&store);
+            let store = Arc::clone(&*store);
             tokio::spawn(async move { store.heads(ids(&["a"])).await })
         })
         .collect();
@@ -282,7 +307,7 @@ async fn exhausted_connections_are_overload_and_recover() {
     let count = |kind| kinds.iter().filter(|found| **found == kind).count();
     assert!(count(BackendErrorKind::Overloaded) >= 100, "{kinds:?}");
     assert!(count(BackendErrorKind::Timeout) >= 1, "{kinds:?}");
-    wire.call(&["CLIENT", "UNPAUSE"]).unwrap().done();
+    server.thaw();
     eventually(|| store.heads(ids(&["a"]))).await;
     put(&store, "a", 1).await;
 }

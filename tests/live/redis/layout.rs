@@ -21,11 +21,6 @@ async fn a_newer_layout_is_refused_with_both_numbers() {
         for error in [
             place.try_open().await.unwrap_err(),
             store.identity().await.unwrap_err(),
-            create(&store, 3)
-                .await
-                .and(Ok(()))
-                .err()
-                .unwrap_or_else(|| panic!("a collection was created in another layout")),
         ] {
             assert_eq!(error.kind(), BackendErrorKind::Config, "{error}");
             assert!(error.message().contains("27"), "{error}");
@@ -241,7 +236,8 @@ async fn a_collection_of_another_dimension_is_refused() {
         let place = Place::new(&url);
         let store = place.store().await;
         put(&store, "a", 1).await;
-        let error = create(&place.open().await, 4).await.unwrap_err();
+        let other = place.open().await;
+        let error = create(&other, 4).await.unwrap_err();
         assert_eq!(error.kind(), BackendErrorKind::Refused, "{error}");
         let options = dbmanager_core::model::CollectionOptions::new().embedding_space(
             "caller",

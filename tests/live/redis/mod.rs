@@ -2,6 +2,7 @@
 
 mod access;
 mod cluster;
+mod facade;
 mod faults;
 mod layout;
 mod own;
@@ -9,7 +10,7 @@ mod search;
 mod stamps;
 mod wire;
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::Deref, sync::Arc, time::Duration};
 
 use dbmanager_backend_vector::redis::RedisFactory;
 use dbmanager_core::{
@@ -69,7 +70,7 @@ struct Place {
     settings: ServiceConfig,
     timeout: Duration,
     pool_size: usize,
-    sweeper: Option<Arc<Sweeper>>,
+    _sweeper: Arc<Sweeper>,
 }
 
 impl Place {
@@ -79,7 +80,7 @@ impl Place {
             settings: ServiceConfig::new(),
             timeout: Duration::from_secs(10),
             pool_size: 4,
-            sweeper: Some(Arc::new(Sweeper::new(url, &namespace))),
+            _sweeper: Arc::new(Sweeper::new(url, &namespace)),
         };
         place.with("url", url).with("namespace", namespace)
     }
@@ -124,12 +125,15 @@ impl Place {
         }
     }
 
-    async fn open(&self) -> Arc<dyn VectorBackend> {
-        self.try_open().await.unwrap()
+    async fn open(&self) -> Store {
+        Store {
+            backend: self.try_open().await.unwrap(),
+            _place: self.clone(),
+        }
     }
 
     /// Opened, stamped, and with the collection.
-    async fn store(&self) -> Arc<dyn VectorBackend> {
+    async fn store(&self) -> Store {
         let store = self.open().await;
         store
             .write_stamp(StampRequest::new(stamp(1)))
@@ -137,6 +141,20 @@ impl Place {
             .unwrap();
         create(&store, 3).await.unwrap();
         store
+    }
+}
+
+/// An open store; its namespace is removed when neither it nor its place is used any more.
+struct Store {
+    backend: Arc<dyn VectorBackend>,
+    _place: Place,
+}
+
+impl Deref for Store {
+    type Target = Arc<dyn VectorBackend>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.backend
     }
 }
 

@@ -75,6 +75,24 @@ impl Server {
         self.process.wait().unwrap();
     }
 
+    /// Stops the process without ending it: it accepts connections and never answers.
+    pub(super) fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets it go on.
+    pub(super) fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let sent = Command::new("kill")
+            .arg(signal)
+            .arg(self.process.id().to_string())
+            .status();
+        assert!(sent.unwrap().success());
+    }
+
     /// Starts it again on the same port with the same data.
     pub(super) fn restart(&mut self) {
         self.process = spawn(
@@ -91,10 +109,10 @@ impl Server {
     fn wait(&self) {
         let begin = Instant::now();
         loop {
-            if let Ok(mut wire) = Wire::open(&self.url()) {
-                if wire.call(&["INFO", "server"]).is_ok() {
-                    return;
-                }
+            if let Ok(mut wire) = Wire::open(&self.url())
+                && wire.call(&["INFO", "server"]).is_ok()
+            {
+                return;
             }
             assert!(begin.elapsed() < Duration::from_secs(30), "no server");
             thread::sleep(Duration::from_millis(20));

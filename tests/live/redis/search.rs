@@ -159,7 +159,7 @@ async fn a_document_that_changes_is_found_as_one_of_its_versions() {
             Mutation::upsert("a", version(number), record(document))
         };
         apply(&store, vec![at(1)]).await.unwrap().remove(0).unwrap();
-        let writer = Arc::clone(&store);
+        let writer = Arc::clone(&*store);
         let writing = tokio::spawn(async move {
             for number in 2..400 {
                 apply(&writer, vec![at(number)])

@@ -6,7 +6,7 @@ use dbmanager_core::{
 };
 
 use super::{
-    Place, both, eventually, held, key,
+    Place, apply, both, eventually, held, key,
     own::{Kind, Server},
     put, stamp, upsert, version,
     wire::Wire,
@@ -27,9 +27,8 @@ async fn a_wiped_store_shows_no_stamp() {
         assert!(identity.empty);
         let error = store.heads(super::ids(&["a"])).await.unwrap_err();
         assert_eq!(error.kind(), BackendErrorKind::CollectionMissing, "{error}");
-        let request = ApplyRequest::new(key(), 1, [upsert("a", 2)]);
-        let answers = store.apply(request).await.unwrap();
-        let error = answers.into_iter().next().unwrap().unwrap_err();
+        // Written anew it is not by chance: nobody created the collection.
+        let error = apply(&store, vec![upsert("a", 2)]).await.unwrap_err();
         assert_eq!(error.kind(), BackendErrorKind::CollectionMissing, "{error}");
     }
 }

@@ -71,10 +71,10 @@ impl Redis {
             .await?
             .into_iter();
         let mut next = || answers.next().unwrap_or(Ok(Value::Nil));
-        if let Some(held) = optional_text("the epoch", next()?)? {
-            if held > ordered(epoch) {
-                return Err(stale_epoch(epoch, &held));
-            }
+        if let Some(held) = optional_text("the epoch", next()?)?
+            && held > ordered(epoch)
+        {
+            return Err(stale_epoch(epoch, &held));
         }
         optional_text("a collection", next()?)
     }
@@ -164,6 +164,7 @@ impl Redis {
                 create.arg("HNSW");
                 attributes.push(("M", self.index.connectivity.to_string()));
                 attributes.push(("EF_CONSTRUCTION", self.index.expansion_add.to_string()));
+                attributes.push(("EF_RUNTIME", self.index.expansion_search.to_string()));
             }
         }
         create.arg(attributes.len() * 2);

@@ -4,7 +4,7 @@
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -55,8 +55,22 @@ pub(super) struct Session {
     lines: Vec<tokio::sync::Mutex<Option<Line>>>,
     next: AtomicUsize,
     connected: AtomicU64,
+    run: Mutex<Run>,
     requests: Semaphore,
     most_requests: u32,
+}
+
+/// Which run of the server the connections belong to.
+#[derive(Debug, Default)]
+struct Run {
+    /// The server's name for it, as far as the user may ask.
+    id: Option<String>,
+    /// From here on another run than the one before is noticed.
+    opened: bool,
+    /// How often it may have been another one.
+    doubts: u64,
+    /// The doubts before which the store was found to be the one it was.
+    trusted: u64,
 }
 
 /// A connection, and how many were made before it.
@@ -104,6 +118,7 @@ impl Session {
             lines: (0..=lines).map(|_| tokio::sync::Mutex::new(None)).collect(),
             next: AtomicUsize::new(0),
             connected: AtomicU64::new(0),
+            run: Mutex::default(),
             requests: Semaphore::new(most_requests),
             most_requests: u32::try_from(most_requests).unwrap_or(u32::MAX),
         })
@@ -121,6 +136,77 @@ impl Session {
     /// restarted between two requests.
     pub(super) fn connected(&self) -> u64 {
         self.connected.load(Ordering::SeqCst)
+    }
+
+    /// Makes every connection. From now on one that is made again to another run of the server
+    /// brings doubt: the server may have lost what it had not written to its disk, and until
+    /// [`Session::call_in_doubt`] has shown whose store it is, every other request is refused.
+    /// Otherwise a repeated request would hide the restart.
+    pub(super) async fn connect_all(&self) -> BackendResult<()> {
+        for index in 0..self.lines.len() {
+            self.line(index).await?;
+        }
+        self.run().opened = true;
+        Ok(())
+    }
+
+    /// One request that settles the doubt, if it is answered.
+    pub(super) async fn call_in_doubt(&self, command: Cmd) -> BackendResult<Value> {
+        let _permit = self.permit().await?;
+        for _ in 0..=MOST_REPEATS {
+            if self.check_trusted().is_err() {
+                for line in &self.lines {
+                    line.lock().await.take();
+                }
+                self.connect_all().await?;
+            }
+            let doubts = self.run().doubts;
+            let index = self.any_line();
+            let mut answers = self
+                .send_unchecked(&batch(std::slice::from_ref(&command)), index)
+                .await?;
+            let value = answers.pop().unwrap_or(Value::Nil);
+            if refused_for_now(&value).is_some() {
+                self.make_ready(&value, index).await?;
+                continue;
+            }
+            let value = answer(value)?;
+            let mut run = self.run();
+            run.trusted = run.trusted.max(doubts);
+            // A doubt that came up meanwhile is settled by asking again.
+            if run.trusted == run.doubts {
+                return Ok(value);
+            }
+        }
+        Err(
+            BackendError::new(BackendErrorKind::Unavailable, "the server keeps changing")
+                .not_applied(),
+        )
+    }
+
+    fn run(&self) -> MutexGuard<'_, Run> {
+        self.run.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn check_trusted(&self) -> BackendResult<()> {
+        let run = self.run();
+        if run.trusted == run.doubts {
+            return Ok(());
+        }
+        Err(BackendError::new(
+            BackendErrorKind::Unavailable,
+            "the server was restarted or replaced; whose store it is must be checked first",
+        )
+        .not_applied())
+    }
+
+    /// Takes note of the run that a new connection belongs to.
+    fn note_run(&self, id: Option<String>) {
+        let mut run = self.run();
+        if run.opened && (id.is_none() || id != run.id) {
+            run.doubts += 1;
+        }
+        run.id = id;
     }
 
     /// One request.
@@ -191,7 +277,9 @@ impl Session {
                 .filter(|index| refused_for_now(&answers[*index]).is_some())
                 .collect();
             let Some(first) = again.first() else { break };
-            self.make_ready(&answers[*first], line).await?;
+            if let Err(error) = self.make_ready(&answers[*first], line).await {
+                return Ok(partly(answers, &again, &error));
+            }
             let repeated: Vec<Cmd> = again.iter().map(|index| commands[*index].clone()).collect();
             match self.send(&batch(&repeated), line).await {
                 Ok(found) => {
@@ -227,7 +315,7 @@ impl Session {
 
     async fn load_scripts(&self, line: usize) -> BackendResult<()> {
         let load = self.scripts.load();
-        for value in self.send(&load, line).await? {
+        for value in self.send_unchecked(&load, line).await? {
             answer(value)?;
         }
         Ok(())
@@ -263,8 +351,14 @@ impl Session {
         }
     }
 
-    /// Sends the requests over this line and waits for the answers.
+    /// Sends the requests over this line and waits for the answers, unless the store is in doubt.
     async fn send(&self, batch: &Pipeline, index: usize) -> BackendResult<Vec<Value>> {
+        self.line(index).await?;
+        self.check_trusted()?;
+        self.send_unchecked(batch, index).await
+    }
+
+    async fn send_unchecked(&self, batch: &Pipeline, index: usize) -> BackendResult<Vec<Value>> {
         let mut line = self.line(index).await?;
         let answers: RedisResult<Vec<Value>> = line
             .connection
@@ -347,13 +441,32 @@ impl Session {
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     ) -> BackendResult<MultiplexedConnection> {
         let limits = AsyncConnectionConfig::new().set_response_timeout(Some(self.timeout));
-        let (connection, driver) =
+        let (mut connection, driver) =
             MultiplexedConnection::new_with_config(&self.login, stream, limits)
                 .await
                 .map_err(|error| connect_error(&error))?;
         drop(self.runtime.spawn(driver));
+        let mut info = redis::cmd("INFO");
+        info.arg("server");
+        let info = connection
+            .send_packed_command(&info)
+            .await
+            .map_err(|error| connect_error(&error))?;
+        self.note_run(run_id(info));
         Ok(connection)
     }
+}
+
+/// The server's name for its run, in the answer of `INFO server`; `None` where the user may not
+/// ask.
+fn run_id(info: Value) -> Option<String> {
+    let text = match info {
+        Value::BulkString(bytes) => String::from_utf8(bytes).ok()?,
+        Value::VerbatimString { text, .. } | Value::SimpleString(text) => text,
+        _ => return None,
+    };
+    let id = text.lines().find_map(|line| line.strip_prefix("run_id:"))?;
+    Some(id.trim().to_owned())
 }
 
 /// Why the server did nothing, though it would soon.
@@ -417,6 +530,14 @@ fn redirection(details: &str) -> Option<(Option<String>, u16)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_run_is_read_if_it_is_told() {
+        let info = "# Server\r\nredis_version:8.2.3\r\nrun_id:abc\r\ntcp_port:1\r\n";
+        let told = Value::BulkString(info.as_bytes().to_vec());
+        assert_eq!(run_id(told).as_deref(), Some("abc"));
+        assert_eq!(run_id(Value::Nil), None);
+    }
 
     #[test]
     fn a_redirection_names_host_and_port() {

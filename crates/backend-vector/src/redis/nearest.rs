@@ -9,7 +9,7 @@ use dbmanager_core::{
 use redis::{Cmd, Value, cmd};
 
 use super::{
-    config::{Algorithm, Engine},
+    config::Engine,
     convert::{
         damaged, is_missing_index, list, number, optional_text, pairs, take, text, unexpected,
     },
@@ -132,38 +132,23 @@ impl Redis {
     }
 
     fn search_index(&self, known: &Known, ask: Ask<'_>) -> Cmd {
-        let exact = ask.exact && self.index.algorithm == Algorithm::Hnsw;
         // Comparing every vector is a policy for filtered searches only, so there the filter is
-        // the tag that every chunk has.
-        let every = format!("@t:{{{EVERY}}}");
+        // at least the tag that every chunk has.
         let filter = match ask.query.text() {
-            Some(text) => text,
-            None if ask.exact => &every,
-            None => "*",
+            Some(text) => format!("({text})"),
+            None if ask.exact => format!("(@t:{{{EVERY}}})"),
+            None => "*".to_owned(),
         };
-        let how = if ask.exact {
+        let policy = if ask.exact {
             " HYBRID_POLICY ADHOC_BF"
-        } else if exact || self.index.algorithm == Algorithm::Flat {
+        } else {
             ""
-        } else {
-            " EF_RUNTIME $ef"
-        };
-        let filter = if filter == "*" {
-            filter.to_owned()
-        } else {
-            format!("({filter})")
         };
         let mut search = cmd("FT.SEARCH");
         search
             .arg(&known.keys.index)
-            .arg(format!("{filter}=>[KNN $k @e $q{how} AS d]"));
-        let ef = self.index.expansion_search.max(ask.limit);
-        search.arg("PARAMS");
-        if how.contains("$ef") {
-            search.arg(6).arg("ef").arg(ef);
-        } else {
-            search.arg(4);
-        }
+            .arg(format!("{filter}=>[KNN $k @e $q{policy} AS d]"));
+        search.arg("PARAMS").arg(4);
         search.arg("k").arg(ask.limit).arg("q").arg(ask.vector);
         search.arg("SORTBY").arg("d").arg("ASC");
         search.arg("LIMIT").arg(0).arg(ask.limit);
@@ -197,8 +182,8 @@ fn lost_index(error: BackendError) -> BackendError {
     error
 }
 
-/// After a start the query engine reads every document again, and until then finds only those
-/// read so far, without a word.
+/// An index made over documents that were there is built in the background, also after a start of
+/// the server, and until then finds only those read so far, without a word.
 fn check_whole(info: Value) -> BackendResult<()> {
     let mut info = pairs("FT.INFO", info)?;
     let mut figure = |key: &str| -> BackendResult<f64> {

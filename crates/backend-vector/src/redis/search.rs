@@ -159,13 +159,9 @@ impl Search<'_> {
         let (mut hits, mut changed) = (Vec::new(), Vec::new());
         for (candidate, held) in best.into_iter().zip(held) {
             match held {
-                Some(held) if held.head.version == candidate.version => {
-                    if self.fulfils(&held) {
-                        hits.push(hit(&candidate, Some(&held)));
-                    }
-                }
-                Some(_) => changed.push(candidate.id),
-                None => {}
+                Some(held) if held.head.version != candidate.version => changed.push(candidate.id),
+                Some(held) if self.fulfils(&held) => hits.push(hit(&candidate, Some(&held))),
+                Some(_) | None => {}
             }
         }
         merge(&mut hits, self.compare(&changed).await?);
@@ -259,12 +255,12 @@ fn best_chunks(found: Vec<Candidate>) -> Vec<Candidate> {
     best
 }
 
-/// Adds hits; of a document that is in both, the better one stays.
+/// Adds hits; of a document that is in both, the newer one stays, then the better one.
 fn merge(hits: &mut Vec<VectorHit>, more: Vec<VectorHit>) {
     for new in more {
         match hits.iter_mut().find(|held| held.id == new.id) {
             None => hits.push(new),
-            Some(held) if held.version < new.version || held.score < new.score => *held = new,
+            Some(held) if (held.version, held.score) < (new.version, new.score) => *held = new,
             Some(_) => {}
         }
     }

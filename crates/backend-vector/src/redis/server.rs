@@ -148,12 +148,12 @@ impl Greeting {
     /// What is configured, else what the store was made for, else the query engine, else vector
     /// sets; each only if the server has it.
     fn engine(&self, config: &Config, held: Option<Engine>) -> BackendResult<Engine> {
-        if let (Some(held), Some(asked)) = (held, config.engine) {
-            if held != asked {
-                return Err(wrong(format!(
-                    "engine is {asked}, and the store was made for {held}"
-                )));
-            }
+        if let (Some(held), Some(asked)) = (held, config.engine)
+            && held != asked
+        {
+            return Err(wrong(format!(
+                "engine is {asked}, and the store was made for {held}"
+            )));
         }
         let searches = self.search.is_some() && config.database == 0;
         let engine = config.engine.or(held).unwrap_or(if searches {

@@ -74,6 +74,7 @@ impl Redis {
         let session = Session::new(config, context).await?;
         let keys = StoreKeys::new(&config.namespace);
         let server = server::inspect(&session, config, &keys).await?;
+        session.connect_all().await?;
         Ok(Self {
             capabilities: capabilities(&server),
             session,
@@ -248,13 +249,16 @@ impl Backend for Redis {
             .scripts()
             .identity
             .on(&[&self.keys.store, &self.keys.highest]);
-        let mut parts = list("the identity", self.session.call(call).await?)?.into_iter();
+        let answer = self.session.call_in_doubt(call).await?;
+        let mut parts = list("the identity", answer)?.into_iter();
         let held = list("the identity", parts.next().unwrap_or(Value::Nil))?;
         let mut fields = held
             .into_iter()
             .map(|field| optional_text("the identity", field));
         let mut next = || fields.next().unwrap_or(Ok(None));
         check_layout(next()?.as_deref(), next()?.as_deref())?;
+        // What was known of the collections may have been known of another run of the server.
+        self.known_collections().clear();
         let stamp = parse_stamp([next()?, next()?, next()?, next()?])?;
         let highest = text("the highest version", parts.next().unwrap_or(Value::Nil))?;
         let highest = match highest.as_str() {

@@ -337,7 +337,8 @@ impl DatabaseManager {
     /// not have.
     ///
     /// # Errors
-    /// `InvalidInput`: a bad name, or the collection exists with other options.
+    /// `InvalidInput`: a bad name, or the collection exists with other options. `Unsupported`: a
+    /// store cannot compare vectors by the metric.
     pub async fn create_collection(
         &self,
         name: impl AsRef<str>,
@@ -346,6 +347,7 @@ impl DatabaseManager {
         let room = &self.inner.room;
         room.check_open()?;
         validate_collection_name(name.as_ref(), &room.limits())?;
+        room.check_metric(options.embedding_space.as_ref())?;
         let (collection, _) = room
             .journal
             .create_collection(name.as_ref(), options)

@@ -27,11 +27,11 @@ pub(crate) use truncation::truncate_all;
 
 use crate::{
     Error, ErrorKind, Result, Runtime, TaskHandle,
-    backend::{BackendError, DocumentState, Limits},
+    backend::{BackendError, Capabilities, DocumentState, Limits},
     cache::Cache,
     embed::Embedder,
     journal::{Journal, JournalError, JournalErrorKind, JournalResult, RosterRecord, RosterState},
-    model::{Collection, CollectionKey, Level, OperationId, Role, Version},
+    model::{Collection, CollectionKey, EmbeddingSpace, Level, OperationId, Role, Version},
     roster::{Store, StoreStatus},
 };
 
@@ -308,6 +308,22 @@ impl WriteRoom {
             .iter()
             .filter_map(|store| store.capabilities())
             .fold(Limits::default(), |limits, c| limits.intersect(&c.limits))
+    }
+
+    /// # Errors
+    /// `Unsupported`: a store known so far cannot compare vectors by this metric.
+    pub(crate) fn check_metric(&self, space: Option<&EmbeddingSpace>) -> Result<()> {
+        let Some(space) = space else { return Ok(()) };
+        let knows = |c: &Capabilities| c.metrics.contains(&space.metric);
+        let mut capabilities = self.stores.iter().filter_map(|store| store.capabilities());
+        if capabilities.all(|c| knows(&c)) {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Unsupported,
+            "a store cannot compare vectors by the metric of the embedding space",
+        )
+        .with("metric", format!("{:?}", space.metric)))
     }
 
     /// Gives up disabled stores whose backlog has outgrown the setting: they no longer hold

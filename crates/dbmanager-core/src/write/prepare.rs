@@ -284,6 +284,7 @@ impl WriteRoom {
         validate_collection_name(name, &self.limits())?;
         let mut options = CollectionOptions::new();
         options.embedding_space = self.default_space(first);
+        self.check_metric(options.embedding_space.as_ref())?;
         let (collection, _) = self
             .journal
             .create_collection(name, options)
@@ -333,6 +334,7 @@ impl WriteRoom {
         let Some(space) = self.default_space(first) else {
             return Ok(collection);
         };
+        self.check_metric(Some(&space))?;
         let collection = self
             .journal
             .set_embedding_space(&collection.key, space)
