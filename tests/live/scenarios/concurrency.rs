@@ -13,6 +13,7 @@ use super::{
 };
 
 const WRITERS: usize = 64;
+const READERS: usize = 16;
 const CONNECTIONS: usize = 2;
 const COLLECTION: &str = "papers";
 
@@ -35,7 +36,7 @@ pub(super) async fn run(world: World) {
     }
     // Readers of every kind at once, on the same connections.
     let mut readers = JoinSet::new();
-    for reader in 0..WRITERS {
+    for reader in 0..READERS {
         readers.spawn(read(db.clone(), reader));
     }
     readers.join_all().await;
