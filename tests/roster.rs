@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::time::Duration;
+use std::{future::IntoFuture, time::Duration};
 
 use common::{Mode, Rig, caught_up, eventually};
 use dbmanager_core::{
@@ -71,6 +71,33 @@ async fn a_wiped_store_needs_a_rebuild_and_gets_everything_back() {
         .level(Level::All)
         .await
         .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rebuild_ends_while_writes_go_on_faster_than_the_store_takes_them() {
+    let mut rig = Rig::new();
+    close(filled(&rig).await).await;
+    rig.replace(Role::Vector);
+    rig.switch(Role::Vector).set(Mode::Slow);
+    let db = rig.open().await;
+    let writer = db.clone();
+    let writing = tokio::spawn(async move {
+        for n in 0.. {
+            writer
+                .store_document("c", document(&format!("new {n}")))
+                .await
+                .unwrap();
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    let rebuild = db.rebuild(Role::Vector).into_future();
+    let rebuilt = tokio::time::timeout(Duration::from_secs(600), rebuild).await;
+    assert!(rebuilt.expect("it ends").unwrap().documents >= 3);
+    assert!(!writing.is_finished());
+    writing.abort();
+    eventually("the store catches up", || caught_up(&db)).await;
+    assert_eq!(state(&db, Role::Vector), RosterState::Active);
+    assert!(db.check_consistency().await.unwrap().is_consistent());
 }
 
 #[tokio::test(start_paused = true)]

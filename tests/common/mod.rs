@@ -42,6 +42,8 @@ pub enum Mode {
     RefuseBatch,
     /// It applies and then reports a failure of unknown effect.
     LoseAnswers,
+    /// It works, and takes a tenth of a second for every call.
+    Slow,
 }
 
 /// Switches one store.
@@ -100,7 +102,8 @@ impl Switch {
             2 => Mode::Hang,
             3 => Mode::Refuse,
             4 => Mode::RefuseBatch,
-            _ => Mode::LoseAnswers,
+            5 => Mode::LoseAnswers,
+            _ => Mode::Slow,
         }
     }
 
@@ -115,6 +118,10 @@ impl Switch {
                 Err(BackendError::new(BackendErrorKind::Unavailable, "switched off").not_applied())
             }
             Mode::Hang => std::future::pending().await,
+            Mode::Slow => {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                Ok(())
+            }
             _ => Ok(()),
         }
     }

@@ -31,4 +31,6 @@ mod proxy;
 mod qdrant;
 #[cfg(feature = "redis")]
 mod redis;
+mod scenarios;
+mod stores;
 mod suite;

@@ -161,8 +161,8 @@ impl IntoFuture for CheckConsistency {
 struct Truth {
     version: Version,
     state: DocumentState,
-    /// The store has confirmed this version.
-    confirmed: bool,
+    /// The store is known to hold this version.
+    held: bool,
 }
 
 struct StoreCheck<'a> {
@@ -468,11 +468,10 @@ impl StoreCheck<'_> {
                 Truth {
                     version,
                     state,
-                    confirmed: self.room().backlog.is_confirmed(
-                        self.store.role,
-                        &document,
-                        version,
-                    ),
+                    held: self
+                        .room()
+                        .backlog
+                        .is_held(self.store.role, &document, version),
                 }
             }));
         }
@@ -493,9 +492,12 @@ impl StoreCheck<'_> {
         if held == Some(&expected) {
             return None;
         }
-        let acknowledges =
-            self.room().backlog.participation(self.store.role) == Participation::Full;
-        if acknowledges && !truth.confirmed {
+        let participation = self.room().backlog.participation(self.store.role);
+        let receives = matches!(
+            participation,
+            Participation::Full | Participation::Rebuilding
+        );
+        if receives && !truth.held {
             self.summary.pending += 1;
             return None;
         }

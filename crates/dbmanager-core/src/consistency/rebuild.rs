@@ -32,7 +32,8 @@ const BETWEEN_TRIES: Duration = Duration::from_secs(1);
 ///
 /// The store gets a new identity and is emptied. From then on the journal keeps every entry until
 /// the store has it. Everything the authority holds, tombstones included, is copied; then the
-/// journal's entries are drained and the store is compared. Only then it acknowledges writes again.
+/// journal's entries are drained up to the last one written by then, and the store is compared;
+/// what is written after that is pending, as at any store. Only then it acknowledges writes again.
 /// A rebuild that fails leaves the store as `NeedsRebuild`.
 #[must_use = "nothing is rebuilt until it is awaited"]
 pub struct Rebuild {
@@ -175,7 +176,9 @@ impl Rebuild {
         for collection in self.room.collections() {
             self.copy(store, &collection, &mut report).await?;
         }
-        self.drain().await?;
+        // Not until nothing is left: writes go on, and a store may never get ahead of them.
+        let copied = self.room.journal.mark();
+        self.drain(copied).await?;
         let compared = CheckConsistency::new(Arc::clone(&self.room))
             .role(self.role)
             .await?;
@@ -282,11 +285,11 @@ impl Rebuild {
         Ok(())
     }
 
-    /// Waits until the store has every live entry.
-    async fn drain(&self) -> Result<()> {
+    /// Waits until the store has every live entry up to this version.
+    async fn drain(&self, version: Version) -> Result<()> {
         loop {
             let changed = self.room.backlog.changed.notified();
-            if self.room.backlog.is_caught_up(self.role) {
+            if self.room.backlog.is_caught_up_to(self.role, version) {
                 return Ok(());
             }
             self.room.check_open()?;

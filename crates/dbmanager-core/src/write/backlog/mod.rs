@@ -154,11 +154,12 @@ impl Backlog {
     ) -> bool {
         let inner = self.lock();
         let acknowledges = inner.participation[slot(role)] == Participation::Full;
-        acknowledges
-            && inner.documents.get(document).is_none_or(|d| {
-                d.progress[slot(role)].confirmed >= version
-                    || d.versions.first().is_none_or(|oldest| *oldest > version)
-            })
+        acknowledges && inner.holds(slot(role), document, version)
+    }
+
+    /// Whether the store holds this version or a newer one, be it that it is still being rebuilt.
+    pub(crate) fn is_held(&self, role: Role, document: &DocumentKey, version: Version) -> bool {
+        self.lock().holds(slot(role), document, version)
     }
 
     /// How a version stands at the enabled stores.
@@ -348,6 +349,12 @@ impl Backlog {
     /// What a store has yet to confirm.
     pub(crate) fn store_backlog(&self, role: Role) -> StoreBacklog {
         self.lock().store_backlog(slot(role))
+    }
+
+    /// Whether the store has confirmed every live entry up to this version; what it refused for
+    /// good is not waited for.
+    pub(crate) fn is_caught_up_to(&self, role: Role, version: Version) -> bool {
+        self.lock().is_caught_up_to(slot(role), version)
     }
 
     /// Whether the store has confirmed every live entry it is sent.

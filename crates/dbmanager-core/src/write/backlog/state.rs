@@ -168,6 +168,26 @@ impl Inner {
         }
     }
 
+    /// Whether the store is known to hold this version or a newer one.
+    pub(super) fn holds(&self, index: usize, document: &DocumentKey, version: Version) -> bool {
+        self.documents.get(document).is_none_or(|document| {
+            document.progress[index].confirmed >= version
+                || document
+                    .versions
+                    .first()
+                    .is_none_or(|oldest| *oldest > version)
+        })
+    }
+
+    pub(super) fn is_caught_up_to(&self, index: usize, version: Version) -> bool {
+        self.lagging[index] == 0
+            || !self.documents.values().any(|document| {
+                let progress = &document.progress[index];
+                let unconfirmed = |live: &Version| *live > progress.confirmed && *live <= version;
+                progress.parked.is_none() && document.versions.iter().any(unconfirmed)
+            })
+    }
+
     pub(super) fn forget_document(&mut self, key: &DocumentKey) -> Option<Document> {
         let document = self.documents.remove(key)?;
         for (count, lags) in self.lagging.iter_mut().zip(document.lagging) {
