@@ -6,6 +6,7 @@ use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 use dbmanager::{
     embed::{
         BlockingEmbedder, BlockingModel, EmbedDocument, EmbedError, EmbedderKind, HashingModel,
+        PassageText,
     },
     model::Passage,
     prelude::*,
@@ -33,10 +34,7 @@ impl BlockingModel for Paragraphs {
         self.0.embed_document(text)
     }
 
-    fn passages(
-        &self,
-        document: &EmbedDocument,
-    ) -> Result<Vec<(Option<Passage>, Arc<str>)>, EmbedError> {
+    fn passages(&self, document: &EmbedDocument) -> Result<Vec<PassageText>, EmbedError> {
         let mut start = 0;
         let paragraphs = document.text.split_inclusive("\n\n").map(|paragraph| {
             let passage = Passage {

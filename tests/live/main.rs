@@ -25,7 +25,6 @@ mod neo4j;
 mod postgres;
 #[cfg(feature = "postgres")]
 mod postgres_journal;
-#[allow(dead_code, reason = "the tests of each service use their part of it")]
 mod proxy;
 #[cfg(feature = "qdrant")]
 mod qdrant;

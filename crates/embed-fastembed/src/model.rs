@@ -5,10 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use dbmanager_core::{
-    embed::{BlockingModel, EmbedDocument, EmbedError, EmbedderKind},
-    model::Passage,
-};
+use dbmanager_core::embed::{BlockingModel, EmbedDocument, EmbedError, EmbedderKind, PassageText};
 use fastembed::{
     InitOptionsUserDefined, Pooling, TextEmbedding, TokenizerFiles, UserDefinedEmbeddingModel,
 };
@@ -172,10 +169,7 @@ impl BlockingModel for FastembedModel {
         self.embed_prefixed(&self.document_prefix, texts)
     }
 
-    fn passages(
-        &self,
-        document: &EmbedDocument,
-    ) -> Result<Vec<(Option<Passage>, Arc<str>)>, EmbedError> {
+    fn passages(&self, document: &EmbedDocument) -> Result<Vec<PassageText>, EmbedError> {
         self.splitter.split(document)
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use dbmanager_core::{
-    embed::{EmbedDocument, EmbedError},
+    embed::{EmbedDocument, EmbedError, PassageText},
     model::Passage,
 };
 use tokenizers::Tokenizer;
@@ -52,10 +52,7 @@ impl Splitter {
     /// The texts to embed for a document. One that fits is embedded whole; otherwise every passage
     /// of the text stands below the title. A title that takes more than half of the window is split
     /// with the text.
-    pub(crate) fn split(
-        &self,
-        document: &EmbedDocument,
-    ) -> Result<Vec<(Option<Passage>, Arc<str>)>, EmbedError> {
+    pub(crate) fn split(&self, document: &EmbedDocument) -> Result<Vec<PassageText>, EmbedError> {
         let title = self.tokens(&document.title)?.len();
         let tokens = self.tokens(&document.text)?;
         if title + tokens.len() <= self.window {

@@ -6,11 +6,8 @@ use async_trait::async_trait;
 use futures_util::future::try_join_all;
 use tokio::sync::Semaphore;
 
-use super::{EmbedDocument, EmbedError, Embedder, EmbedderKind, PassageVector};
-use crate::{
-    Runtime,
-    model::{Metric, Passage},
-};
+use super::{EmbedDocument, EmbedError, Embedder, EmbedderKind, PassageText, PassageVector};
+use crate::{Runtime, model::Metric};
 
 /// A model that computes on the calling thread. [`BlockingEmbedder`] makes an [`Embedder`] of it;
 /// what that trait owes holds for this one.
@@ -48,10 +45,7 @@ pub trait BlockingModel: Send + Sync + fmt::Debug + 'static {
     ///
     /// # Errors
     /// The text cannot be split.
-    fn passages(
-        &self,
-        document: &EmbedDocument,
-    ) -> Result<Vec<(Option<Passage>, Arc<str>)>, EmbedError> {
+    fn passages(&self, document: &EmbedDocument) -> Result<Vec<PassageText>, EmbedError> {
         Ok(vec![(None, document.joined())])
     }
 

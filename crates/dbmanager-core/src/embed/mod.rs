@@ -19,7 +19,7 @@ use async_trait::async_trait;
 pub use blocking::{BlockingEmbedder, BlockingModel};
 pub(crate) use checked::CheckedEmbedder;
 pub use hashing::{HashingEmbedder, HashingModel};
-pub use passage::{EmbedDocument, PassageVector};
+pub use passage::{EmbedDocument, PassageText, PassageVector};
 pub use registry::{EmbedderFactory, EmbedderRegistry};
 
 use crate::{

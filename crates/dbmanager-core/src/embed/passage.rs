@@ -33,6 +33,9 @@ impl EmbedDocument {
     }
 }
 
+/// A text to embed, with the part of the document that its vector stands for; absent: the whole.
+pub type PassageText = (Option<Passage>, Arc<str>);
+
 /// The vector of a document, or of a passage of it.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
