@@ -1,6 +1,6 @@
 //! The server under test, and stores of one's own on it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dbmanager_backend_graph::neo4j::Neo4jFactory;
 use dbmanager_core::{
@@ -11,6 +11,7 @@ use dbmanager_core::{
     conformance::Instance,
 };
 use neo4rs::{Graph, Query};
+use tokio::task::JoinHandle;
 
 use crate::environment::{NEO4J, unique};
 
@@ -21,6 +22,26 @@ pub(super) struct Server {
     pub(super) user: String,
     pub(super) password: String,
     namespaces: Arc<Mutex<Vec<String>>>,
+    removals: Arc<Mutex<Vec<JoinHandle<()>>>>,
+}
+
+/// Removes a namespace when the last user of an [`Instance`] is gone: hundreds of namespaces with
+/// their indexes slow a server down.
+struct Removal {
+    server: Server,
+    namespace: String,
+}
+
+impl Drop for Removal {
+    fn drop(&mut self) {
+        let (server, namespace) = (self.server.clone(), self.namespace.clone());
+        let removal = tokio::spawn(async move { server.remove(&namespace).await });
+        locked(&self.server.removals).push(removal);
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Server {
@@ -38,15 +59,14 @@ impl Server {
             user: user.to_owned(),
             password: password.to_owned(),
             namespaces: Arc::default(),
+            removals: Arc::default(),
         }
     }
 
     /// A namespace that goes with [`Server::clean`].
     pub(super) fn namespace(&self) -> String {
         let namespace = unique("neo4j");
-        let namespaces = self.namespaces.lock();
-        let mut namespaces = namespaces.unwrap_or_else(PoisonError::into_inner);
-        namespaces.push(namespace.clone());
+        locked(&self.namespaces).push(namespace.clone());
         namespace
     }
 
@@ -63,11 +83,16 @@ impl Server {
         config
     }
 
-    /// An empty store of its own.
+    /// An empty store of its own, which goes with the last user.
     pub(super) fn instance(&self) -> Instance {
-        let config = self.config(&self.namespace());
+        let namespace = unique("neo4j");
+        let config = self.config(&namespace);
+        let removal = Removal {
+            server: self.clone(),
+            namespace,
+        };
         config.into_iter().fold(
-            Instance::new(Neo4jFactory::new()),
+            Instance::new(Neo4jFactory::new()).keep(removal),
             |instance, (key, value)| instance.setting(&key, value),
         )
     }
@@ -83,57 +108,51 @@ impl Server {
 
     /// Runs a statement behind the adapter's back.
     pub(super) async fn run(&self, statement: &str) {
-        let client = self.client();
-        let mut answer = client.execute(statement).await.expect("the statement runs");
-        while answer.next().await.expect("the statement runs").is_some() {}
+        run(&self.client(), statement).await;
     }
 
-    /// Removes every namespace that was handed out, with its constraints and indexes.
+    /// Removes every namespace that was handed out, with its constraints and indexes, and waits for
+    /// the removals that are under way.
     pub(super) async fn clean(&self) {
-        let namespaces = std::mem::take(
-            &mut *self
-                .namespaces
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        );
+        let namespaces = std::mem::take(&mut *locked(&self.namespaces));
         for namespace in namespaces {
             self.remove(&namespace).await;
+        }
+        let removals = std::mem::take(&mut *locked(&self.removals));
+        for removal in removals {
+            removal.await.expect("a namespace can be removed");
         }
     }
 
     async fn remove(&self, namespace: &str) {
         let client = self.client();
-        let query = Query::new(
-            "SHOW CONSTRAINTS YIELD name WHERE name STARTS WITH $prefix RETURN name AS constraint,
-             null AS index"
-                .to_owned(),
-        );
-        let constraints = names(&client, query, namespace, "constraint").await;
-        for name in constraints {
-            self.run(&format!("DROP CONSTRAINT {name} IF EXISTS")).await;
-        }
-        let query = Query::new(
-            "SHOW INDEXES YIELD name WHERE name STARTS WITH $prefix RETURN name AS index"
-                .to_owned(),
-        );
-        for name in names(&client, query, namespace, "index").await {
-            self.run(&format!("DROP INDEX {name} IF EXISTS")).await;
+        for (what, list) in [("CONSTRAINT", "CONSTRAINTS"), ("INDEX", "INDEXES")] {
+            let list = format!("SHOW {list} YIELD name WHERE name STARTS WITH $prefix RETURN name");
+            for name in names(&client, Query::new(list), namespace).await {
+                run(&client, &format!("DROP {what} {name} IF EXISTS")).await;
+            }
         }
         for label in ["Document", "Target", "Collection", "Lane", "Store"] {
-            self.run(&format!(
-                "MATCH (n:{namespace}_{label}) CALL (n) {{ DETACH DELETE n }} IN TRANSACTIONS OF 5000 ROWS"
-            ))
-            .await;
+            let statement = format!(
+                "MATCH (n:{namespace}_{label})
+                 CALL (n) {{ DETACH DELETE n }} IN TRANSACTIONS OF 5000 ROWS"
+            );
+            run(&client, &statement).await;
         }
     }
 }
 
-async fn names(client: &Graph, query: Query, namespace: &str, column: &str) -> Vec<String> {
+async fn run(client: &Graph, statement: &str) {
+    let mut answer = client.execute(statement).await.expect("the statement runs");
+    while answer.next().await.expect("the statement runs").is_some() {}
+}
+
+async fn names(client: &Graph, query: Query, namespace: &str) -> Vec<String> {
     let query = query.param("prefix", format!("{namespace}_"));
     let mut answer = client.execute_read(query).await.unwrap();
     let mut names = Vec::new();
     while let Some(row) = answer.next().await.unwrap() {
-        names.push(row.get(column).unwrap());
+        names.push(row.get("name").unwrap());
     }
     names
 }

@@ -41,11 +41,11 @@ impl Server {
             ));
             return None;
         };
-        let port = free_port();
         let data = tempfile::tempdir().unwrap();
         let settings: Vec<String> = settings.iter().map(|s| (*s).to_owned()).collect();
+        let port = free_port();
         let process = spawn(&software, kind, port, &settings, &data);
-        let server = Self {
+        let mut server = Self {
             software,
             kind,
             port,
@@ -53,8 +53,16 @@ impl Server {
             data,
             process,
         };
-        server.wait();
-        Some(server)
+        // Between finding a free port and taking it another process may have taken it, or the one
+        // of a cluster's bus.
+        for _ in 0..5 {
+            if server.answers() {
+                return Some(server);
+            }
+            server.port = free_port();
+            server.start_again();
+        }
+        panic!("no server started");
     }
 
     pub(super) fn port(&self) -> u16 {
@@ -95,6 +103,11 @@ impl Server {
 
     /// Starts it again on the same port with the same data.
     pub(super) fn restart(&mut self) {
+        self.start_again();
+        assert!(self.answers(), "the server did not start again");
+    }
+
+    fn start_again(&mut self) {
         self.process = spawn(
             &self.software,
             self.kind,
@@ -102,19 +115,21 @@ impl Server {
             &self.settings,
             &self.data,
         );
-        self.wait();
     }
 
-    /// Waits until the server answers.
-    fn wait(&self) {
+    /// Waits until the server answers; `false` if it has ended instead.
+    fn answers(&mut self) -> bool {
         let begin = Instant::now();
         loop {
+            if self.process.try_wait().unwrap().is_some() {
+                return false;
+            }
             if let Ok(mut wire) = Wire::open(&self.url())
                 && wire.call(&["INFO", "server"]).is_ok()
             {
-                return;
+                return true;
             }
-            assert!(begin.elapsed() < Duration::from_secs(30), "no server");
+            assert!(begin.elapsed() < Duration::from_secs(60), "no server");
             thread::sleep(Duration::from_millis(20));
         }
     }

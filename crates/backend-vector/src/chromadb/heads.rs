@@ -21,7 +21,7 @@ use super::{
 /// The key of a head's version among its metadata.
 pub(super) const VERSION: &str = "version";
 /// Slots asked for at once.
-const SLOTS: usize = 500;
+pub(super) const SLOTS: usize = 500;
 /// Heads looked at in one step towards the highest version.
 const STEP: usize = 500;
 

@@ -326,17 +326,10 @@ async fn page_of_ids(
 /// Removes records that no longer count. They are never found, so nothing depends on it: what
 /// cannot be removed now is met again by the next listing.
 async fn sweep(api: &Api, place: &Place, reading: Reading) {
-    if let Some(vectors) = &place.vectors
-        && !reading.leftovers.is_empty()
-    {
-        let ids: Vec<String> = reading.leftovers.into_iter().collect();
-        if api.delete(&vectors.id, &ids).await.is_err() {
-            return;
-        }
+    let leftovers: Vec<String> = reading.leftovers.into_iter().collect();
+    let older_heads: Vec<String> = reading.older_heads.into_iter().collect();
+    if let Some(vectors) = &place.vectors {
+        let _ = api.delete(&vectors.id, &leftovers).await;
     }
-    // The heads last: a write removes what it finds heads of.
-    if !reading.older_heads.is_empty() {
-        let ids: Vec<String> = reading.older_heads.into_iter().collect();
-        let _ = api.delete(&place.heads, &ids).await;
-    }
+    let _ = api.delete(&place.heads, &older_heads).await;
 }

@@ -154,8 +154,7 @@ async fn write_heads(
     }
 }
 
-/// Removes what the new heads have made old: the chunks first, since heads are what a later write
-/// knows old chunks by.
+/// Removes what the new heads have made old.
 async fn clean_up(
     api: &Api,
     place: &Place,
@@ -174,21 +173,35 @@ async fn clean_up(
     if replaced.is_empty() {
         return Ok(());
     }
-    if let Some(vectors) = &place.vectors {
-        let ids: Vec<&str> = replaced.keys().copied().collect();
-        let mut old = Vec::new();
-        for some in ids.chunks(500) {
-            let slots = heads::slots_of(some.iter().copied());
-            let records = api.get(&vectors.id, Selection::all(&slots), &[]).await?;
-            old.extend(records.ids.into_iter().filter(|id| {
-                ChunkKey::read(id).is_some_and(|key| {
-                    replaced
-                        .get(&*key.id)
-                        .is_some_and(|version| key.version < *version)
-                })
-            }));
-        }
-        api.delete(&vectors.id, &old).await?;
+    // In any order: the next write lists all chunks of a document that has a head.
+    tokio::try_join!(
+        remove_chunks(api, place, &replaced),
+        api.delete(&place.heads, &old_heads),
+    )?;
+    Ok(())
+}
+
+/// Removes the chunks of these documents below these versions.
+async fn remove_chunks(
+    api: &Api,
+    place: &Place,
+    replaced: &HashMap<&str, Version>,
+) -> BackendResult<()> {
+    let Some(vectors) = &place.vectors else {
+        return Ok(());
+    };
+    let ids: Vec<&str> = replaced.keys().copied().collect();
+    let mut old = Vec::new();
+    for some in ids.chunks(heads::SLOTS) {
+        let slots = heads::slots_of(some.iter().copied());
+        let records = api.get(&vectors.id, Selection::all(&slots), &[]).await?;
+        old.extend(records.ids.into_iter().filter(|id| {
+            ChunkKey::read(id).is_some_and(|key| {
+                replaced
+                    .get(&*key.id)
+                    .is_some_and(|version| key.version < *version)
+            })
+        }));
     }
-    api.delete(&place.heads, &old_heads).await
+    api.delete(&vectors.id, &old).await
 }
