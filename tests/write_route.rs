@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use common::{Mode, Rig, caught_up, eventually};
 use dbmanager_core::{
-    ErrorKind, WriteOutcome,
+    CircuitState, ErrorKind, WriteOutcome,
     model::{Document, Level, OnTimeout, OperationStatus, Precondition, Role, StoreWriteState},
 };
 
@@ -116,6 +116,29 @@ async fn a_level_that_is_not_reached_is_pending_never_lost() {
         db.status(receipt.operation_id).await.unwrap(),
         OperationStatus::Done(receipt.version)
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_back_is_waited_for_though_it_had_nothing_left_to_receive() {
+    let rig = Rig::new();
+    let db = rig.open().await;
+    rig.switch(Role::Vector).set(Mode::LoseAnswers);
+    db.store_document("c", document("a")).await.unwrap();
+    let vector = rig.switch(Role::Vector);
+    eventually("it is applied", || vector.applies() > 0).await;
+    vector.set(Mode::Down);
+    eventually("the circuit opens", || {
+        db.health().stores.iter().any(|store| {
+            store.role == Role::Vector && matches!(store.circuit, CircuitState::Open { .. })
+        })
+    })
+    .await;
+    vector.set(Mode::Up);
+    eventually("what was applied is seen", || caught_up(&db)).await;
+    db.store_document("c", document("b"))
+        .level(Level::All)
+        .await
+        .unwrap();
 }
 
 #[tokio::test(start_paused = true)]

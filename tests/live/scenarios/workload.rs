@@ -45,6 +45,7 @@ impl Workload {
                 disturbed,
                 number,
                 random: number as u64 + 1,
+                once: 0,
                 own: BTreeMap::new(),
                 shared: BTreeMap::new(),
             };
@@ -101,6 +102,8 @@ struct Writer {
     disturbed: Role,
     number: usize,
     random: u64,
+    /// How many documents were written that are not touched again.
+    once: usize,
     own: BTreeMap<String, Accepted>,
     /// What this writer wrote last, and the newest version it has read.
     shared: BTreeMap<String, Accepted>,
@@ -115,7 +118,8 @@ impl Writer {
             pace.tick().await;
             let own = self.own_id(self.draw(OWN));
             match self.draw(20) {
-                0..9 => self.write(own).await,
+                0..5 => self.write(own).await,
+                5..9 => self.write_once().await,
                 9..12 => self.delete(own).await,
                 12..15 => self.read(&own).await,
                 15..17 => self.search().await,
@@ -161,6 +165,13 @@ impl Writer {
         self.accept(id, answer, Some(document));
     }
 
+    /// A document that nobody touches again: nothing later makes up for it if it is lost.
+    async fn write_once(&mut self) {
+        let id = format!("once {} {}", self.number, self.once);
+        self.once += 1;
+        self.write(id).await;
+    }
+
     async fn delete(&mut self, id: String) {
         let write = self.db.delete_document(COLLECTION, &*id);
         let answer = match self.draw(4) {
@@ -179,9 +190,9 @@ impl Writer {
                 _ => panic!("{id}: {error:?}"),
             },
         };
-        let known = match id.starts_with("own") {
-            true => &mut self.own,
-            false => &mut self.shared,
+        let known = match id.starts_with("shared") {
+            true => &mut self.shared,
+            false => &mut self.own,
         };
         let before = known.insert(id, (receipt.version, document));
         assert!(before.is_none_or(|before| before.0 < receipt.version));
@@ -220,12 +231,16 @@ impl Writer {
             0 => (Query::metadata(""), Role::Relational),
             _ => (Query::semantic("harbour lantern"), Role::Vector),
         };
-        let query = query.filter(mine).limit(100).timeout(SEARCH_TIMEOUT);
+        let query = query.filter(mine).limit(1_000).timeout(SEARCH_TIMEOUT);
         let answer = match self.db.search_documents(COLLECTION, query).await {
             Ok(answer) => answer,
             Err(error) => return self.assert_excused(role, &error),
         };
-        for hit in answer.hits.iter().filter(|hit| hit.id.starts_with("own")) {
+        for hit in answer
+            .hits
+            .iter()
+            .filter(|hit| !hit.id.starts_with("shared"))
+        {
             let known = self
                 .own
                 .get(&*hit.id)

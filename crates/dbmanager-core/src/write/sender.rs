@@ -102,6 +102,10 @@ impl Sender {
         let limit = limit.min(backend.capabilities().max_batch).max(1);
         let batch = self.room.backlog.take_batch(role, limit);
         let Some(first) = batch.first() else {
+            // It is back, and has all: what it applied without our hearing of it counts.
+            if self.failures > 0 {
+                self.succeeded();
+            }
             return Ok(Step::Idle);
         };
         if first.newest.kind == EntryKind::DropCollection {
