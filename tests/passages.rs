@@ -1,6 +1,8 @@
 //! Documents that are longer than a model sees at once: a vector for each passage, one hit for the
 //! document, with the passage that was found.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic in its helpers")]
+
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use dbmanager::{
