@@ -8,6 +8,14 @@
 //! eval "$(scripts/servers env)"
 //! cargo test --all-features --test live
 //! ```
+#![cfg(any(
+    feature = "chromadb",
+    feature = "mongodb",
+    feature = "neo4j",
+    feature = "postgres",
+    feature = "qdrant",
+    feature = "redis"
+))]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 #[cfg(feature = "chromadb")]
