@@ -10,6 +10,7 @@
 //! ```
 #![cfg(any(
     feature = "chromadb",
+    feature = "fastembed",
     feature = "mongodb",
     feature = "neo4j",
     feature = "postgres",
