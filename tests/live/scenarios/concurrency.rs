@@ -1,7 +1,5 @@
 //! More writers than connections: all of them succeed.
 
-use std::time::Duration;
-
 use dbmanager::prelude::*;
 use tokio::task::JoinSet;
 
@@ -20,8 +18,6 @@ const COLLECTION: &str = "papers";
 pub(super) async fn run(world: World) {
     let config = world.config().adjust(|settings| {
         settings.performance.connection_pool_size = CONNECTIONS;
-        // It is the waiting for a connection that is tried here, not a store that fails.
-        settings.performance.query_timeout = Duration::from_secs(60);
     });
     let db = world.open_with(config).await;
     let mut ledger = Ledger::default();

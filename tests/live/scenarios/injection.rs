@@ -163,19 +163,20 @@ async fn assert_found(db: &DatabaseManager, ledger: &Ledger, text: &str) {
         field("list").eq(text),
         field_path(["nested", text, text]).eq(text),
     ];
-    // Alone, so that the store is asked for it as it is; and all of them, where one that finds too
-    // little empties the first form, and one that finds too much shows in the second.
-    for filter in [
-        field(text).eq(text).and(!field("value").eq("another")),
-        Filter::And(parts.to_vec()),
-        Filter::Or(parts.to_vec()),
+    // One that finds too little empties the first form, one that finds too much shows in the second.
+    let all = Filter::And(parts.to_vec()).and(!field("value").eq("another"));
+    let any = Filter::Or(parts.to_vec());
+    for (filter, query) in [
+        (field(text).eq(text), Query::metadata("")),
+        (all.clone(), Query::metadata("")),
+        (any, Query::metadata("")),
+        (field(text).eq(text), Query::semantic("harbour")),
+        (all, Query::semantic("harbour")),
     ] {
         let wanted = ledger.ids(COLLECTION, &filter);
         assert!(wanted.iter().any(|id| id == text), "{filter:?}");
-        for query in [Query::metadata(""), Query::semantic("harbour")] {
-            let query = query.filter(filter.clone()).limit(100);
-            assert_eq!(hits(db, COLLECTION, query).await, wanted, "{filter:?}");
-        }
+        let query = query.filter(filter.clone()).limit(100);
+        assert_eq!(hits(db, COLLECTION, query).await, wanted, "{filter:?}");
     }
     let out = Query::related_to([text])
         .direction(TraversalDirection::Outgoing)

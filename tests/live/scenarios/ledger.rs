@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dbmanager::prelude::*;
+use dbmanager_core::ConsistencyReport;
 
-use super::waiting::settled;
+use super::waiting::{settled, until};
 
 /// Every live document by collection and id, as it was acknowledged.
 #[derive(Clone, Debug, Default)]
@@ -57,7 +58,7 @@ impl Ledger {
     /// authority, and the authority with this book.
     pub(super) async fn assert_held_by(&self, db: &DatabaseManager) {
         settled(db).await;
-        let found = db.check_consistency().await.unwrap();
+        let found = checked(db).await;
         assert!(found.is_consistent(), "{found:#?}");
         let live: usize = self.collections.values().map(BTreeMap::len).sum();
         for store in &found.stores {
@@ -75,6 +76,25 @@ impl Ledger {
             assert!(found.iter().all(Option::is_none), "{name:?}: {found:?}");
         }
     }
+}
+
+/// The comparison of every store with the authority; a busy server may need more than one try.
+async fn checked(db: &DatabaseManager) -> ConsistencyReport {
+    let mut found = None;
+    until("the stores are compared", async || {
+        match db.check_consistency().await {
+            Ok(report) => {
+                found = Some(report);
+                Ok(())
+            }
+            Err(error) => {
+                assert!(error.is_retryable(), "{error:?}");
+                Err(error)
+            }
+        }
+    })
+    .await;
+    found.expect("it was compared")
 }
 
 /// Every document of a collection, page by page.

@@ -19,6 +19,7 @@ const COLLECTION: &str = "papers";
 const DEADLINE: Duration = Duration::from_secs(5);
 
 pub(super) async fn run(world: World) {
+    let world = world.impatient();
     let db = world.open().await;
     let mut ledger = Ledger::default();
     fill(&db, &mut ledger, COLLECTION, 0..40).await;

@@ -1,5 +1,7 @@
 //! The server takes the place of an embedded store that is in use, while writes go on.
 
+use std::time::Duration;
+
 use dbmanager::prelude::*;
 use dbmanager_core::journal::RosterState;
 use tokio::sync::watch;
@@ -14,6 +16,8 @@ use super::{
 };
 
 const COLLECTION: &str = "papers";
+/// From one round of writes to the next.
+const PACE: Duration = Duration::from_millis(40);
 
 pub(super) async fn run(world: World) {
     let db = world.open_with(world.embedded()).await;
@@ -59,7 +63,10 @@ async fn write_on(
     mut ledger: Ledger,
     stopped: watch::Receiver<bool>,
 ) -> Ledger {
+    // Without a pause a slow server would be sent more than it gets done in the time of a test.
+    let mut pace = tokio::time::interval(PACE);
     for step in 0.. {
+        pace.tick().await;
         if *stopped.borrow() {
             break;
         }

@@ -15,6 +15,7 @@ use crate::proxy::Fault;
 const COLLECTION: &str = "papers";
 
 pub(super) async fn run(world: World) {
+    let world = world.impatient();
     let db = world.open().await;
     let mut ledger = Ledger::default();
     fill(&db, &mut ledger, COLLECTION, 0..60).await;

@@ -46,6 +46,7 @@ impl WireFault {
 }
 
 pub(super) async fn run(world: World, fault: WireFault) {
+    let world = world.impatient();
     let db = world.open().await;
     let mut workload = Workload::start(&db, world.role());
     workload.until_done(100).await;

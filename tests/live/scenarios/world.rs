@@ -21,7 +21,7 @@ use crate::{
     stores::LiveStore,
 };
 
-/// The longest a read, or a probe for health, may take in these scenarios.
+/// The longest a read may take where the wire misbehaves; an attempt gets a third of it.
 pub(super) const QUERY_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// What outlives the managers of a scenario.
@@ -35,6 +35,7 @@ pub(super) struct World {
     namespace: String,
     place: Place,
     home: tempfile::TempDir,
+    query_timeout: Duration,
 }
 
 /// Where the store is the next time it is opened.
@@ -77,7 +78,14 @@ impl World {
             namespace,
             place,
             home: tempfile::tempdir().unwrap(),
+            query_timeout: PATIENCE,
         }
+    }
+
+    /// For scenarios in which the wire misbehaves: attempts that nobody answers end soon.
+    pub(super) fn impatient(mut self) -> Self {
+        self.query_timeout = QUERY_TIMEOUT;
+        self
     }
 
     pub(super) fn role(&self) -> Role {
@@ -118,9 +126,10 @@ impl World {
 
     /// The embedded stores alone.
     pub(super) fn embedded(&self) -> Config {
+        let query_timeout = self.query_timeout;
         Config::embedded(self.home())
             .write(Level::Quorum, PATIENCE)
-            .adjust(patient)
+            .adjust(move |settings| adjust(settings, query_timeout))
     }
 
     /// The server in its role, embedded stores in the others.
@@ -162,9 +171,10 @@ impl World {
     }
 }
 
-/// Times that suit a test: an attempt gets 2 s, a store that is back is seen soon.
-fn patient(settings: &mut Settings) {
-    settings.performance.query_timeout = QUERY_TIMEOUT;
+/// Times that suit a test: a slow server is waited for, and one that is back is seen soon.
+fn adjust(settings: &mut Settings, query_timeout: Duration) {
+    settings.performance.query_timeout = query_timeout;
+    settings.search.timeout = PATIENCE;
     settings.health.interval = Duration::from_millis(200);
     settings.health.timeout = Duration::from_secs(2);
     settings.health.failure_threshold = 2;
