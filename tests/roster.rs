@@ -84,7 +84,7 @@ async fn a_rebuild_ends_while_writes_go_on_faster_than_the_store_takes_them() {
     let writing = tokio::spawn(async move {
         for n in 0.. {
             writer
-                .store_document("c", document(&format!("new {n}")))
+                .store_document("c", document(&format!("new {n:06}")))
                 .await
                 .unwrap();
             tokio::time::sleep(Duration::from_millis(10)).await;

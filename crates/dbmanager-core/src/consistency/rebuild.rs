@@ -173,8 +173,9 @@ impl Rebuild {
             documents: 0,
             tombstones: 0,
         };
+        let start = self.room.journal.mark();
         for collection in self.room.collections() {
-            self.copy(store, &collection, &mut report).await?;
+            self.copy(store, &collection, start, &mut report).await?;
         }
         // Not until nothing is left: writes go on, and a store may never get ahead of them.
         let copied = self.room.journal.mark();
@@ -203,16 +204,19 @@ impl Rebuild {
         Ok(report)
     }
 
+    /// Copies what was written up to `start`. What came later the journal keeps and sends: were it
+    /// copied too, ids that ascend with time would keep a slow store from ever reaching the end.
     async fn copy(
         &self,
         store: &Arc<Store>,
         collection: &Collection,
+        start: Version,
         report: &mut RebuildReport,
     ) -> Result<()> {
         let mut after: Option<Arc<str>> = None;
         let mut done = 0;
         loop {
-            let page = self
+            let mut page = self
                 .room
                 .authority_page(&collection.key, after.clone(), PAGE)
                 .await?;
@@ -220,6 +224,10 @@ impl Rebuild {
                 return Ok(());
             };
             after = Some(Arc::clone(&last.id));
+            page.retain(|record| record.version <= start);
+            if page.is_empty() {
+                continue;
+            }
             for record in &page {
                 match record.state {
                     DocumentState::Live(_) => report.documents += 1,
