@@ -375,10 +375,12 @@ impl StoreCheck<'_> {
         self.check_again(collection, suspects).await
     }
 
-    /// Whether a record was written before the comparison began; a later one that the store has yet
-    /// to receive is counted as pending.
+    /// Whether a record was written before the comparison began, or never: a version that the
+    /// journal has not issued is a difference at any time. A later one that the store has yet to
+    /// receive is counted as pending.
     fn is_due(&mut self, collection: &CollectionKey, record: &StoredRecord) -> bool {
-        let due = record.version <= self.start;
+        let issued = self.options.room.journal.mark();
+        let due = record.version <= self.start || record.version > issued;
         if !due {
             let document = DocumentKey::new(collection.clone(), Arc::clone(&record.id));
             let backlog = &self.options.room.backlog;

@@ -224,7 +224,9 @@ impl Rebuild {
                 return Ok(());
             };
             after = Some(Arc::clone(&last.id));
-            page.retain(|record| record.version <= start);
+            // Of what the journal has not issued it has nothing to send.
+            let issued = self.room.journal.mark();
+            page.retain(|record| record.version <= start || record.version > issued);
             if page.is_empty() {
                 continue;
             }
