@@ -97,7 +97,7 @@ async fn a_silent_server_does_not_hold_calls_and_the_pool_recovers() {
     let Some(site) = Site::new() else { return };
     let (url, gate) = gate("127.0.0.1", &site.url, Gate::Open).await;
     let context = context()
-        .attempt_timeout(Duration::from_millis(500))
+        .attempt_timeout(Duration::from_secs(3))
         .pool_size(2);
     let config = json!({"url": url, "collection_prefix": site.prefix});
     let store = open_in(config, &context).await.unwrap();
@@ -108,7 +108,7 @@ async fn a_silent_server_does_not_hold_calls_and_the_pool_recovers() {
     let kinds: Vec<_> = failed.into_iter().map(|f| f.unwrap_err().kind()).collect();
     // Each waits for a connection and then for the answer, no longer.
     assert!(
-        start.elapsed() < Duration::from_secs(5),
+        start.elapsed() < Duration::from_secs(30),
         "{:?}",
         start.elapsed()
     );
