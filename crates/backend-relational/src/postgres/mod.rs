@@ -92,7 +92,7 @@ mod config;
 mod connect;
 mod convert;
 mod filter;
-mod journal;
+pub mod journal;
 mod migrate;
 mod pool;
 mod read;

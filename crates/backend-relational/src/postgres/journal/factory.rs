@@ -28,7 +28,7 @@ use super::{
 
 const SERVICE: &str = "postgres";
 
-/// The journal `postgres`; see [the module](self).
+/// The journal `postgres`; see [the module](super).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PostgresJournalFactory;
 
