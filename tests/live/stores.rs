@@ -18,6 +18,8 @@ pub(crate) struct LiveStore {
     pub(crate) role: Role,
     /// The name of the service in a configuration.
     pub(crate) service: &'static str,
+    /// How many times longer than others it is waited for: it serves one request after the other.
+    pub(crate) patience: u32,
     /// The configuration for this address and namespace.
     config: fn(address: &str, namespace: &str) -> serde_json::Value,
 }
@@ -26,6 +28,7 @@ pub(crate) const POSTGRES: LiveStore = LiveStore {
     server: environment::POSTGRES,
     role: Role::Relational,
     service: "postgres",
+    patience: 1,
     config: |address, namespace| json!({"url": address, "schema": namespace}),
 };
 
@@ -38,6 +41,7 @@ pub(crate) const MONGODB: LiveStore = LiveStore {
     server: environment::MONGODB,
     role: Role::Relational,
     service: "mongodb",
+    patience: 1,
     config: |address, namespace| json!({"uri": address, "collection_prefix": namespace}),
 };
 
@@ -45,6 +49,7 @@ pub(crate) const NEO4J: LiveStore = LiveStore {
     server: environment::NEO4J,
     role: Role::Graph,
     service: "neo4j",
+    patience: 1,
     config: |address, namespace| {
         let (scheme, rest) = address.split_once("://").expect("a URL has a scheme");
         let (user, server) = rest.rsplit_once('@').expect("the URL names a user");
@@ -62,6 +67,7 @@ pub(crate) const CHROMADB: LiveStore = LiveStore {
     server: environment::CHROMADB,
     role: Role::Vector,
     service: "chromadb",
+    patience: 3,
     config: |address, namespace| json!({"url": address, "collection_prefix": namespace}),
 };
 
@@ -69,6 +75,7 @@ pub(crate) const REDIS: LiveStore = LiveStore {
     server: environment::REDIS,
     role: Role::Vector,
     service: "redis",
+    patience: 1,
     config: |address, namespace| json!({"url": address, "namespace": namespace}),
 };
 
@@ -81,6 +88,7 @@ pub(crate) const QDRANT: LiveStore = LiveStore {
     server: environment::QDRANT,
     role: Role::Vector,
     service: "qdrant",
+    patience: 1,
     config: |address, namespace| match env::var("DBMANAGER_TEST_QDRANT_API_KEY") {
         Ok(key) => json!({"url": address, "collection_prefix": namespace, "api_key": key}),
         Err(_) => json!({"url": address, "collection_prefix": namespace}),

@@ -9,7 +9,7 @@ use super::{
     ledger::Ledger,
     main_job::fill,
     waiting::{until, within},
-    world::{QUERY_TIMEOUT, World},
+    world::World,
 };
 use crate::proxy::Fault;
 
@@ -46,7 +46,7 @@ pub(super) async fn run(world: World) {
         }
     }
     let get = db.get_document(COLLECTION, id(7));
-    match within("a read", QUERY_TIMEOUT, get).await {
+    match within("a read", world.query_timeout(), get).await {
         Ok(found) => assert_eq!(found.map(|found| found.document), Some(document(7))),
         Err(error) => {
             assert_eq!(world.role(), Role::Relational, "{error:?}");
@@ -60,7 +60,12 @@ pub(super) async fn run(world: World) {
     assert_eq!(answer.unwrap_err().kind(), ErrorKind::LevelNotReached);
     ledger.stored(COLLECTION, document(30));
     within("a health check", Duration::from_secs(2), db.health_check()).await;
-    let verified = within("a verification", QUERY_TIMEOUT * 2, db.verify_backends()).await;
+    let verified = within(
+        "a verification",
+        world.query_timeout() * 2,
+        db.verify_backends(),
+    )
+    .await;
     let silent = verified
         .iter()
         .find(|store| store.role == world.role())

@@ -10,7 +10,7 @@ use super::{
     ledger::Ledger,
     main_job::{assert_found, fill},
     waiting::{PATIENCE, store_health, until, within},
-    world::{QUERY_TIMEOUT, World, close},
+    world::{World, close},
 };
 use crate::proxy::Fault;
 
@@ -35,7 +35,7 @@ pub(super) async fn run(world: World) {
 
     world.proxy.set(Fault::Cut).await;
     let receipts = write(&db, &mut ledger, world.role()).await;
-    read(&db, world.role()).await;
+    read(&db, &world).await;
     search(&db, world.role()).await;
     assert_degraded(&db, world.role()).await;
 
@@ -51,7 +51,7 @@ pub(super) async fn run(world: World) {
     // It may also be away at the opening.
     world.proxy.set(Fault::Cut).await;
     within("closing", DEADLINE, db.close(DEADLINE)).await.ok();
-    let db = within("opening", QUERY_TIMEOUT, world.open()).await;
+    let db = within("opening", world.query_timeout(), world.open()).await;
     db.store_document(COLLECTION, document(70)).await.unwrap();
     ledger.stored(COLLECTION, document(70));
     world.proxy.set(Fault::None).await;
@@ -128,10 +128,11 @@ fn pending(answer: Result<Receipt, Error>) -> Receipt {
 }
 
 /// The manager reads its own writes; what only the authority knows is an error without it.
-async fn read(db: &DatabaseManager, role: Role) {
+async fn read(db: &DatabaseManager, world: &World) {
+    let (role, deadline) = (world.role(), world.query_timeout());
     let get = async |number| {
         let get = db.get_document(COLLECTION, id(number));
-        within("a read", QUERY_TIMEOUT, get)
+        within("a read", deadline, get)
             .await
             .map(|found| found.map(|f| f.document))
     };
@@ -146,10 +147,10 @@ async fn read(db: &DatabaseManager, role: Role) {
                 "{error:?}"
             );
         }
-        let count = within("a count", QUERY_TIMEOUT, db.count(COLLECTION, None)).await;
+        let count = within("a count", deadline, db.count(COLLECTION, None)).await;
         count.unwrap_err();
         let list = db.list_documents(COLLECTION, None, None, 10);
-        within("a list", QUERY_TIMEOUT, list).await.unwrap_err();
+        within("a list", deadline, list).await.unwrap_err();
     } else {
         assert_eq!(get(20).await.unwrap(), Some(document(20)));
         assert_eq!(get(9_999).await.unwrap(), None);

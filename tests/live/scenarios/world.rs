@@ -21,8 +21,8 @@ use crate::{
     stores::LiveStore,
 };
 
-/// The longest a read may take where the wire misbehaves; an attempt gets a third of it.
-pub(super) const QUERY_TIMEOUT: Duration = Duration::from_secs(6);
+/// Of most servers; see [`World::query_timeout`].
+const QUERY_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// What outlives the managers of a scenario.
 pub(super) struct World {
@@ -84,8 +84,13 @@ impl World {
 
     /// For scenarios in which the wire misbehaves: attempts that nobody answers end soon.
     pub(super) fn impatient(mut self) -> Self {
-        self.query_timeout = QUERY_TIMEOUT;
+        self.query_timeout = self.query_timeout();
         self
+    }
+
+    /// The longest a read may take while the wire misbehaves; an attempt gets a third of it.
+    pub(super) fn query_timeout(&self) -> Duration {
+        QUERY_TIMEOUT * self.store.patience
     }
 
     pub(super) fn role(&self) -> Role {
