@@ -117,11 +117,8 @@ impl Item {
 impl Data {
     fn check_epoch(&self, epoch: u64) -> BackendResult<()> {
         match &self.stamp {
-            Some(stamp) if stamp.epoch > epoch => Err(refuse(
-                BackendErrorKind::StaleEpoch,
-                "another manager has opened the store",
-            )),
-            _ => Ok(()),
+            Some(stamp) => stamp.check_epoch(epoch),
+            None => Ok(()),
         }
     }
 
@@ -343,7 +340,7 @@ impl Backend for FlatFile {
     async fn write_stamp(&self, request: StampRequest) -> BackendResult<()> {
         self.with(|data| {
             if let (Some(held), false) = (&data.stamp, request.replace) {
-                check_stamp(held, &request.stamp)?;
+                held.check_successor(&request.stamp)?;
             }
             data.stamp = Some(request.stamp);
             Ok(())
@@ -356,7 +353,14 @@ impl Backend for FlatFile {
             data.check_epoch(request.epoch)?;
             let asked = request.collection;
             if let Ok(held) = data.held_mut(&asked.key) {
-                return fill_in(&mut held.options, asked.options);
+                let filled_in = held.options.filled_in(&asked.options);
+                held.options = filled_in.ok_or_else(|| {
+                    refuse(
+                        BackendErrorKind::Refused,
+                        "the collection exists with other options",
+                    )
+                })?;
+                return Ok(());
             }
             let held = Held {
                 options: asked.options,
@@ -458,47 +462,6 @@ impl VectorBackend for FlatFile {
         let found = self.by_id(&request, stored)?;
         Ok(found.into_iter().map(Option::flatten).collect())
     }
-}
-
-/// Whether `new` may take the place of `held`; see [`StampRequest::replace`].
-fn check_stamp(held: &Stamp, new: &Stamp) -> BackendResult<()> {
-    if (held.journal_id, held.store_id) != (new.journal_id, new.store_id) {
-        Err(refuse(
-            BackendErrorKind::Foreign,
-            "the store belongs to another journal",
-        ))
-    } else if held.epoch > new.epoch {
-        Err(refuse(
-            BackendErrorKind::StaleEpoch,
-            "another manager has opened the store",
-        ))
-    } else if held.progress > new.progress {
-        Err(refuse(
-            BackendErrorKind::Foreign,
-            "the store has come further than the stamp",
-        ))
-    } else {
-        Ok(())
-    }
-}
-
-/// The embedding space may become known later; nothing else changes.
-fn fill_in(held: &mut CollectionOptions, mut asked: CollectionOptions) -> BackendResult<()> {
-    let mut merged = held.clone();
-    if merged.embedding_space.is_none() {
-        merged.embedding_space.clone_from(&asked.embedding_space);
-    }
-    if asked.embedding_space.is_none() {
-        asked.embedding_space.clone_from(&merged.embedding_space);
-    }
-    if merged != asked {
-        return Err(refuse(
-            BackendErrorKind::Refused,
-            "the collection exists with other options",
-        ));
-    }
-    *held = merged;
-    Ok(())
 }
 
 fn refuse(kind: BackendErrorKind, message: &str) -> BackendError {

@@ -95,20 +95,12 @@ async fn fill_in(
             "the options of a collection are damaged",
         )
     })?;
-    let mut merged = options.clone();
-    if merged.embedding_space.is_none() {
-        merged.embedding_space.clone_from(&wanted.embedding_space);
-    }
-    let mut wanted = wanted.clone();
-    if wanted.embedding_space.is_none() {
-        wanted.embedding_space.clone_from(&merged.embedding_space);
-    }
-    if merged != wanted {
+    let Some(merged) = options.filled_in(wanted) else {
         return Err(BackendError::new(
             BackendErrorKind::Refused,
             format!("collection {key} exists with other options"),
         ));
-    }
+    };
     if merged == options {
         return Ok(());
     }

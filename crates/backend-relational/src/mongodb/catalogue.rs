@@ -248,23 +248,13 @@ impl Catalogue<'_> {
 
     /// Fills an embedding space in; `false` if somebody else changed the entry meanwhile.
     async fn merge_options(&self, held: &Entry, asked: &Collection) -> BackendResult<bool> {
-        let mut merged = held.options.clone();
-        if merged.embedding_space.is_none() {
-            merged
-                .embedding_space
-                .clone_from(&asked.options.embedding_space);
-        }
-        let mut wanted = asked.options.clone();
-        if wanted.embedding_space.is_none() {
-            wanted.embedding_space.clone_from(&merged.embedding_space);
-        }
-        if merged != wanted {
+        let Some(merged) = held.options.filled_in(&asked.options) else {
             return Err(BackendError::new(
                 BackendErrorKind::Refused,
                 format!("collection {} exists with other options", asked.key),
             )
             .not_applied());
-        }
+        };
         if merged == held.options {
             return Ok(true);
         }

@@ -159,7 +159,7 @@ pub(super) async fn write_stamp(
         if let Some(held) = read_stamp(server, catalogue).await?
             && !request.replace
         {
-            compare(&held, new)?;
+            held.check_successor(new)?;
         }
     }
     Err(BackendError::new(
@@ -168,37 +168,12 @@ pub(super) async fn write_stamp(
     ))
 }
 
-/// Why `new` may not take the place of `held`.
-fn compare(held: &Stamp, new: &Stamp) -> BackendResult<()> {
-    let foreign =
-        |message: &str| Err(BackendError::new(BackendErrorKind::Foreign, message).not_applied());
-    if held.journal_id != new.journal_id {
-        foreign("the store is stamped by another journal")
-    } else if held.store_id != new.store_id {
-        foreign("the store is stamped as another store")
-    } else if held.epoch > new.epoch {
-        Err(stale_epoch(held.epoch, new.epoch))
-    } else if held.progress > new.progress {
-        foreign("the store has come further than the stamp says")
-    } else {
-        Ok(())
-    }
-}
-
 /// Refuses a write of a manager that another one has followed.
 pub(super) fn check_epoch(store: Option<&Document>, epoch: u64) -> BackendResult<()> {
     match stamp(store)? {
-        Some(held) if held.epoch > epoch => Err(stale_epoch(held.epoch, epoch)),
-        _ => Ok(()),
+        Some(held) => held.check_epoch(epoch),
+        None => Ok(()),
     }
-}
-
-fn stale_epoch(held: u64, given: u64) -> BackendError {
-    BackendError::new(
-        BackendErrorKind::StaleEpoch,
-        format!("the store is at epoch {held}, the request at {given}"),
-    )
-    .not_applied()
 }
 
 fn uuid(bits: u128) -> Bson {

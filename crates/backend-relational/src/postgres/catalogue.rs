@@ -115,20 +115,12 @@ pub(super) async fn create(
             .await?;
         return Ok(());
     };
-    let mut merged = held.clone();
-    if merged.embedding_space.is_none() {
-        merged.embedding_space = collection.options.embedding_space.clone();
-    }
-    let mut wanted = collection.options.clone();
-    if wanted.embedding_space.is_none() {
-        wanted.embedding_space = merged.embedding_space.clone();
-    }
-    if merged != wanted {
+    let Some(merged) = held.filled_in(&collection.options) else {
         return Err(refused(format!(
             "collection {} exists with other options",
             collection.key
         )));
-    }
+    };
     if merged != held {
         sqlx::query("UPDATE collection SET options = $2 WHERE key = $1")
             .bind(number)

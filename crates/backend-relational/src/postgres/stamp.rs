@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, postgres::PgConnection};
 
 use super::{
     catalogue,
-    convert::{JobError, JobResult},
+    convert::JobResult,
 };
 
 /// Tables asked for their highest version in one statement.
@@ -81,7 +81,7 @@ pub(super) async fn write(transaction: &mut PgConnection, request: &StampRequest
     if let Some(held) = read(transaction).await?
         && !request.replace
     {
-        check(&held, new)?;
+        held.check_successor(new)?;
     }
     let epoch = i64::try_from(new.epoch).map_err(|_| {
         BackendError::new(
@@ -105,26 +105,6 @@ pub(super) async fn write(transaction: &mut PgConnection, request: &StampRequest
     Ok(())
 }
 
-fn check(held: &Stamp, new: &Stamp) -> JobResult<()> {
-    let foreign = |message: &str| {
-        let error = BackendError::new(BackendErrorKind::Foreign, message);
-        Err(JobError::from(error.not_applied()))
-    };
-    if held.journal_id != new.journal_id {
-        return foreign("the store is stamped by another journal");
-    }
-    if held.store_id != new.store_id {
-        return foreign("the store is stamped as another store");
-    }
-    if held.epoch > new.epoch {
-        return Err(stale_epoch(held.epoch, new.epoch).into());
-    }
-    if held.progress > new.progress {
-        return foreign("the store has come further than the stamp says");
-    }
-    Ok(())
-}
-
 /// Refuses a write of a manager that another one has followed, within the transaction that
 /// writes: the stamp's row stays as it is until that is committed. A store without a stamp takes
 /// any epoch.
@@ -141,15 +121,7 @@ pub(super) async fn check_epoch(transaction: &mut PgConnection, epoch: u64) -> J
 /// Whether a stamp with this epoch lets a write of the other one pass.
 pub(super) fn judge_epoch(held: Option<i64>, epoch: u64) -> JobResult<()> {
     match held.map(|held| u64::try_from(held).unwrap_or(0)) {
-        Some(held) if held > epoch => Err(stale_epoch(held, epoch).into()),
+        Some(held) if held > epoch => Err(BackendError::stale_epoch(held, epoch).into()),
         _ => Ok(()),
     }
-}
-
-fn stale_epoch(held: u64, given: u64) -> BackendError {
-    BackendError::new(
-        BackendErrorKind::StaleEpoch,
-        format!("the store is at epoch {held}, the write at {given}"),
-    )
-    .not_applied()
 }

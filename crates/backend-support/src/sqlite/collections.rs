@@ -60,20 +60,12 @@ pub fn create(connection: &Connection, collection: &Collection) -> JobResult<Cre
             options: collection.options.clone(),
         }));
     };
-    let mut merged = held.options.clone();
-    if merged.embedding_space.is_none() {
-        merged.embedding_space = collection.options.embedding_space.clone();
-    }
-    let mut wanted = collection.options.clone();
-    if wanted.embedding_space.is_none() {
-        wanted.embedding_space = merged.embedding_space.clone();
-    }
-    if merged != wanted {
+    let Some(merged) = held.options.filled_in(&collection.options) else {
         return Err(JobError::refused(format!(
             "collection {} exists with other options",
             collection.key
         )));
-    }
+    };
     if merged != held.options {
         connection
             .prepare_cached("UPDATE collection SET options = ?2 WHERE key = ?1")?

@@ -1,7 +1,7 @@
 //! Who the file belongs to and how far it has come.
 
 use dbmanager_core::{
-    backend::{BackendError, BackendErrorKind, Identity, Stamp, StampRequest},
+    backend::{BackendError, Identity, Stamp, StampRequest},
     model::{JournalId, StoreId, Version},
 };
 use rusqlite::{Connection, OptionalExtension};
@@ -76,28 +76,7 @@ pub fn write(connection: &Connection, request: &StampRequest) -> JobResult<()> {
     if let Some(held) = read(connection)?
         && !request.replace
     {
-        let refuse = |kind, message: &str| Err(JobError::from(BackendError::new(kind, message)));
-        if held.journal_id != new.journal_id {
-            return refuse(
-                BackendErrorKind::Foreign,
-                "the store is stamped by another journal",
-            );
-        }
-        if held.store_id != new.store_id {
-            return refuse(
-                BackendErrorKind::Foreign,
-                "the store is stamped as another store",
-            );
-        }
-        if held.epoch > new.epoch {
-            return Err(stale_epoch(held.epoch, new.epoch).into());
-        }
-        if held.progress > new.progress {
-            return refuse(
-                BackendErrorKind::Foreign,
-                "the store has come further than the stamp says",
-            );
-        }
+        held.check_successor(new)?;
     }
     let epoch = i64::try_from(new.epoch)
         .map_err(|_| JobError::refused("an epoch above 2^63 - 1 cannot be stored"))?;
@@ -124,17 +103,9 @@ pub fn check_epoch(connection: &Connection, epoch: u64) -> JobResult<()> {
         .query_row([], |row| row.get(0))
         .optional()?;
     match held.map(|held| u64::try_from(held).unwrap_or(0)) {
-        Some(held) if held > epoch => Err(stale_epoch(held, epoch).into()),
+        Some(held) if held > epoch => Err(BackendError::stale_epoch(held, epoch).into()),
         _ => Ok(()),
     }
-}
-
-fn stale_epoch(held: u64, given: u64) -> BackendError {
-    BackendError::new(
-        BackendErrorKind::StaleEpoch,
-        format!("the store is at epoch {held}, the write at {given}"),
-    )
-    .not_applied()
 }
 
 /// A change that has no meaning but that a commit has to write.

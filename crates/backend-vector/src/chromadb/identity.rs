@@ -54,34 +54,6 @@ fn stamp_record(stamp: &Stamp) -> Record {
     }
 }
 
-fn stale_epoch(epoch: u64, held: &Stamp) -> BackendError {
-    BackendError::new(
-        BackendErrorKind::StaleEpoch,
-        format!("epoch {epoch} is behind the store's {}", held.epoch),
-    )
-    .not_applied()
-}
-
-/// Whether `new` may take the place of `held` without `replace`.
-fn check_stamp(held: &Stamp, new: &Stamp) -> BackendResult<()> {
-    let foreign =
-        |message: String| Err(BackendError::new(BackendErrorKind::Foreign, message).not_applied());
-    if held.journal_id != new.journal_id {
-        foreign(format!("the store belongs to journal {}", held.journal_id))
-    } else if held.store_id != new.store_id {
-        foreign(format!("the store is {}", held.store_id))
-    } else if held.epoch > new.epoch {
-        Err(stale_epoch(new.epoch, held))
-    } else if held.progress > new.progress {
-        foreign(format!(
-            "the store's progress {} is ahead of {}",
-            held.progress, new.progress
-        ))
-    } else {
-        Ok(())
-    }
-}
-
 impl Stamps {
     pub(super) fn new(prefix: &str) -> Self {
         Self {
@@ -141,7 +113,7 @@ impl Stamps {
     /// other's.
     pub(super) async fn write(&self, api: &Api, request: &StampRequest) -> BackendResult<()> {
         if let (Some(held), false) = (self.read(api).await?, request.replace) {
-            check_stamp(&held, &request.stamp)?;
+            held.check_successor(&request.stamp)?;
         }
         let metadata = Map::from_iter([(FORMAT_KEY.to_owned(), json!(FORMAT))]);
         let created = api
@@ -156,7 +128,7 @@ impl Stamps {
         *self.known() = Some(created.id);
         match self.read(api).await? {
             Some(held) if held == request.stamp => Ok(()),
-            Some(held) => check_stamp(&held, &request.stamp),
+            Some(held) => held.check_successor(&request.stamp),
             None => Err(BackendError::new(
                 BackendErrorKind::Unavailable,
                 "the stamp was removed while it was written",
@@ -168,8 +140,8 @@ impl Stamps {
     /// `StaleEpoch`: a manager with a higher epoch has opened the store since.
     pub(super) async fn check_epoch(&self, api: &Api, epoch: u64) -> BackendResult<()> {
         match self.read(api).await {
-            Ok(Some(held)) if held.epoch > epoch => Err(stale_epoch(epoch, &held)),
-            Ok(_) => Ok(()),
+            Ok(Some(held)) => held.check_epoch(epoch),
+            Ok(None) => Ok(()),
             Err(error) => Err(error.not_applied()),
         }
     }

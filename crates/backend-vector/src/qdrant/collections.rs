@@ -122,24 +122,14 @@ pub(super) fn read(name: &str, info: &CollectionInfo) -> BackendResult<Held> {
     })
 }
 
-/// The options after `new` was asked for where `held` are: an embedding space may be filled in,
-/// and a repeated request from before it was filled in takes nothing away.
+/// The options after `new` was asked for.
 fn merge(held: &Held, new: &CollectionOptions) -> BackendResult<CollectionOptions> {
-    let mut merged = held.options.clone();
-    if merged.embedding_space.is_none() {
-        merged.embedding_space.clone_from(&new.embedding_space);
-    }
-    let mut asked = new.clone();
-    if asked.embedding_space.is_none() {
-        asked.embedding_space.clone_from(&merged.embedding_space);
-    }
-    if asked != merged {
-        return Err(refused(format!(
+    held.options.filled_in(new).ok_or_else(|| {
+        refused(format!(
             "the collection {} exists with other options",
             held.key
-        )));
-    }
-    Ok(merged)
+        ))
+    })
 }
 
 fn vector_params(space: &EmbeddingSpace, on_disk: bool) -> BackendResult<VectorParams> {

@@ -100,34 +100,6 @@ fn replaceable(new: &Stamp) -> Conditions {
     }
 }
 
-/// Whether `new` may take the place of `held` without `replace`.
-fn check(held: &Stamp, new: &Stamp) -> BackendResult<()> {
-    let foreign =
-        |message: String| Err(BackendError::new(BackendErrorKind::Foreign, message).not_applied());
-    if held.journal_id != new.journal_id {
-        foreign(format!("the store belongs to journal {}", held.journal_id))
-    } else if held.store_id != new.store_id {
-        foreign(format!("the store is {}", held.store_id))
-    } else if held.epoch > new.epoch {
-        Err(stale_epoch(held.epoch, new.epoch))
-    } else if held.progress > new.progress {
-        foreign(format!(
-            "the store's progress {} is ahead of {}",
-            held.progress, new.progress
-        ))
-    } else {
-        Ok(())
-    }
-}
-
-fn stale_epoch(held: u64, given: u64) -> BackendError {
-    BackendError::new(
-        BackendErrorKind::StaleEpoch,
-        format!("epoch {given} is behind the store's {held}"),
-    )
-    .not_applied()
-}
-
 impl Qdrant {
     pub(super) async fn read_stamp(&self) -> BackendResult<Option<Stamp>> {
         let name = stamp_name(&self.prefix);
@@ -147,15 +119,15 @@ impl Qdrant {
     /// land; being a version of its own it does no harm.
     pub(super) async fn check_epoch(&self, epoch: u64) -> BackendResult<()> {
         match self.read_stamp().await? {
-            Some(held) if held.epoch > epoch => Err(stale_epoch(held.epoch, epoch)),
-            _ => Ok(()),
+            Some(held) => held.check_epoch(epoch),
+            None => Ok(()),
         }
     }
 
     pub(super) async fn stamp(&self, request: StampRequest) -> BackendResult<()> {
         let new = request.stamp;
         if let (Some(held), false) = (self.read_stamp().await?, request.replace) {
-            check(&held, &new)?;
+            held.check_successor(&new)?;
         }
         let name = stamp_name(&self.prefix);
         self.ensure_stamp_collection(&name).await?;
@@ -181,7 +153,7 @@ impl Qdrant {
             Some(held) if held == new => Ok(()),
             held => {
                 if let Some(held) = held {
-                    check(&held, &new)?;
+                    held.check_successor(&new)?;
                 }
                 Err(BackendError::new(
                     BackendErrorKind::Unavailable,

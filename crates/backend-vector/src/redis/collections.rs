@@ -296,21 +296,8 @@ fn describe(attribute: Value) -> BackendResult<String> {
     Ok(parts.join(" "))
 }
 
-/// The options after `new` was asked for where `held` are: an embedding space may be filled in,
-/// and a repeated request from before it was filled in takes nothing away.
+/// The options after `new` was asked for.
 fn merge(held: &CollectionOptions, new: &CollectionOptions) -> BackendResult<CollectionOptions> {
-    let same_space = match (&held.embedding_space, &new.embedding_space) {
-        (Some(held), Some(new)) => held == new,
-        _ => true,
-    };
-    if held.tokenizer != new.tokenizer || !same_space {
-        return Err(super::convert::refused(
-            "the collection exists with other options",
-        ));
-    }
-    let mut merged = held.clone();
-    if merged.embedding_space.is_none() {
-        merged.embedding_space.clone_from(&new.embedding_space);
-    }
-    Ok(merged)
+    held.filled_in(new)
+        .ok_or_else(|| super::convert::refused("the collection exists with other options"))
 }

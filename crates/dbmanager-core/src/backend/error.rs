@@ -107,6 +107,16 @@ impl BackendError {
         .not_applied()
     }
 
+    /// A `StaleEpoch` error: a manager of the epoch `held` has opened the store since the one of the
+    /// epoch `given`. Nothing changed.
+    pub fn stale_epoch(held: u64, given: u64) -> Self {
+        Self::new(
+            BackendErrorKind::StaleEpoch,
+            format!("epoch {given} is behind the store's {held}"),
+        )
+        .not_applied()
+    }
+
     /// Says that nothing changed.
     pub fn not_applied(mut self) -> Self {
         self.effect = Effect::NotApplied;

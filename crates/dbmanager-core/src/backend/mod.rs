@@ -25,6 +25,7 @@ mod capabilities;
 mod error;
 mod registry;
 mod request;
+mod stamp;
 
 use std::{fmt, sync::Arc};
 
@@ -37,10 +38,11 @@ pub use registry::{
 };
 pub use request::{
     ApplyRequest, CreateCollectionRequest, DocumentState, DropCollectionRequest, Edges,
-    Fingerprint, Head, Identity, IdsRequest, ListDocumentsRequest, ListRequest, Mutation,
-    Neighbour, NeighbourhoodRequest, NodeKey, Page, Path, PathsRequest, Stamp, StampRequest,
-    StoredRecord, StoredVectors, TextHit, TextSearchRequest, VectorHit, VectorSearchRequest,
+    Fingerprint, Head, IdsRequest, ListDocumentsRequest, ListRequest, Mutation, Neighbour,
+    NeighbourhoodRequest, NodeKey, Page, Path, PathsRequest, StoredRecord, StoredVectors, TextHit,
+    TextSearchRequest, VectorHit, VectorSearchRequest,
 };
+pub use stamp::{Identity, Stamp, StampRequest};
 
 use crate::model::{CollectionKey, Filter, Role};
 

@@ -6,72 +6,9 @@
 use std::sync::Arc;
 
 use crate::model::{
-    ChunkVector, Collection, CollectionKey, ContentHash, DocumentRecord, Filter, JournalId,
-    Passage, Reference, StoreId, TraversalDirection, Version,
+    ChunkVector, Collection, CollectionKey, ContentHash, DocumentRecord, Filter, Passage,
+    Reference, TraversalDirection, Version,
 };
-
-/// Who a store belongs to and how far it has come; kept by the store itself.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Stamp {
-    /// This store.
-    pub store_id: StoreId,
-    /// The journal whose writes it holds.
-    pub journal_id: JournalId,
-    /// The number of the manager's opening that wrote last.
-    pub epoch: u64,
-    /// Every write up to this version that the journal has let go of is durable here.
-    pub progress: Version,
-}
-
-/// What a store knows of itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Identity {
-    /// Its stamp; absent on a store no manager has used.
-    pub stamp: Option<Stamp>,
-    /// The highest version it holds, tombstones included.
-    pub highest_version: Option<Version>,
-    /// Whether it holds no document and no tombstone.
-    pub empty: bool,
-}
-
-impl Identity {
-    /// What a store with this stamp and data knows of itself.
-    pub fn new(stamp: Option<Stamp>, highest_version: Option<Version>, empty: bool) -> Self {
-        Self {
-            stamp,
-            highest_version,
-            empty,
-        }
-    }
-}
-
-/// Writes the store's stamp. Everything applied before is durable when it returns, as after `sync`.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct StampRequest {
-    /// The stamp to write.
-    pub stamp: Stamp,
-    /// Replaces a stamp with another journal or store id, or a higher epoch or progress. Without
-    /// it such a stamp refuses (`Foreign`, or `StaleEpoch` for the epoch).
-    pub replace: bool,
-}
-
-impl StampRequest {
-    /// Writes `stamp` over an absent one or one of the same journal and store that is not ahead.
-    pub fn new(stamp: Stamp) -> Self {
-        Self {
-            stamp,
-            replace: false,
-        }
-    }
-
-    /// Replaces whatever stamp is there.
-    pub fn replace(mut self) -> Self {
-        self.replace = true;
-        self
-    }
-}
 
 /// Makes a collection ready for writes.
 #[derive(Clone, Debug)]

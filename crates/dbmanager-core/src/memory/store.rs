@@ -22,7 +22,7 @@ use crate::{
     backend::{
         ApplyRequest, Backend, BackendError, BackendErrorKind, BackendResult, Capabilities,
         CreateCollectionRequest, DropCollectionRequest, Fingerprint, Head, Identity, IdsRequest,
-        ListRequest, Mutation, Page, Stamp, StampRequest,
+        ListRequest, Mutation, Page, StampRequest,
     },
     model::{CollectionKey, CollectionOptions, Role},
 };
@@ -114,10 +114,10 @@ impl<R: MemoryRole> MemoryStore<R> {
     /// The data for a change by a manager of this epoch.
     fn data_for_change(&self, epoch: u64) -> BackendResult<MutexGuard<'_, Data>> {
         let data = self.data()?;
-        match &data.stamp {
-            Some(stamp) if stamp.epoch > epoch => Err(stale_epoch(epoch, stamp)),
-            _ => Ok(data),
+        if let Some(stamp) = &data.stamp {
+            stamp.check_epoch(epoch)?;
         }
+        Ok(data)
     }
 
     /// `answer` for each id in the order given; `None` for what was never written here.
@@ -145,57 +145,8 @@ impl<R: MemoryRole> fmt::Debug for MemoryStore<R> {
     }
 }
 
-fn stale_epoch(epoch: u64, stamp: &Stamp) -> BackendError {
-    BackendError::new(
-        BackendErrorKind::StaleEpoch,
-        format!("epoch {epoch} is behind the store's {}", stamp.epoch),
-    )
-    .not_applied()
-}
-
 fn refused(message: impl Into<String>) -> BackendError {
     BackendError::new(BackendErrorKind::Refused, message).not_applied()
-}
-
-/// Whether `new` may take the place of `held` without `replace`.
-fn check_stamp(held: &Stamp, new: &Stamp) -> BackendResult<()> {
-    let foreign =
-        |message: String| Err(BackendError::new(BackendErrorKind::Foreign, message).not_applied());
-    if held.journal_id != new.journal_id {
-        foreign(format!("the store belongs to journal {}", held.journal_id))
-    } else if held.store_id != new.store_id {
-        foreign(format!("the store is {}", held.store_id))
-    } else if held.epoch > new.epoch {
-        Err(stale_epoch(new.epoch, held))
-    } else if held.progress > new.progress {
-        foreign(format!(
-            "the store's progress {} is ahead of {}",
-            held.progress, new.progress
-        ))
-    } else {
-        Ok(())
-    }
-}
-
-/// The options after `new` was asked for where `held` are: an embedding space may be filled in,
-/// and a repeated request from before it was filled in takes nothing away.
-fn merge_options(
-    held: &CollectionOptions,
-    new: &CollectionOptions,
-) -> BackendResult<CollectionOptions> {
-    let agree = held.tokenizer == new.tokenizer
-        && match (&held.embedding_space, &new.embedding_space) {
-            (Some(held), Some(new)) => held == new,
-            _ => true,
-        };
-    if !agree {
-        return Err(refused("the collection exists with other options"));
-    }
-    let mut merged = held.clone();
-    if merged.embedding_space.is_none() {
-        merged.embedding_space.clone_from(&new.embedding_space);
-    }
-    Ok(merged)
 }
 
 /// Applies one mutation above the version held, and only there.
@@ -279,7 +230,7 @@ impl<R: MemoryRole> Backend for MemoryStore<R> {
     async fn write_stamp(&self, request: StampRequest) -> BackendResult<()> {
         let mut data = self.data()?;
         if let (Some(held), false) = (&data.stamp, request.replace) {
-            check_stamp(held, &request.stamp)?;
+            held.check_successor(&request.stamp)?;
         }
         data.stamp = Some(request.stamp);
         Ok(())
@@ -289,7 +240,9 @@ impl<R: MemoryRole> Backend for MemoryStore<R> {
         let mut data = self.data_for_change(request.epoch)?;
         let asked = request.collection;
         if let Some(held) = data.collections.get_mut(&asked.key) {
-            held.options = merge_options(&held.options, &asked.options)?;
+            let filled_in = held.options.filled_in(&asked.options);
+            held.options =
+                filled_in.ok_or_else(|| refused("the collection exists with other options"))?;
         } else {
             data.collections.insert(
                 asked.key,

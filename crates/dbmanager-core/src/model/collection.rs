@@ -95,6 +95,21 @@ impl CollectionOptions {
         Self::default()
     }
 
+    /// These options after `asked` were asked for where they are held: an embedding space may be
+    /// filled in, and a request from before it was filled in takes nothing away. `None` if the two
+    /// disagree.
+    pub fn filled_in(&self, asked: &Self) -> Option<Self> {
+        let mut held = self.clone();
+        let mut asked = asked.clone();
+        if held.embedding_space.is_none() {
+            held.embedding_space.clone_from(&asked.embedding_space);
+        }
+        if asked.embedding_space.is_none() {
+            asked.embedding_space.clone_from(&held.embedding_space);
+        }
+        (held == asked).then_some(held)
+    }
+
     /// Sets the tokenizer.
     pub fn tokenizer(mut self, tokenizer: Tokenizer) -> Self {
         self.tokenizer = tokenizer;

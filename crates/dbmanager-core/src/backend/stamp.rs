@@ -1,0 +1,105 @@
+//! Who a store belongs to, and the rule by which that changes.
+
+use super::{BackendError, BackendErrorKind, BackendResult};
+use crate::model::{JournalId, StoreId, Version};
+
+/// Who a store belongs to and how far it has come; kept by the store itself.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Stamp {
+    /// This store.
+    pub store_id: StoreId,
+    /// The journal whose writes it holds.
+    pub journal_id: JournalId,
+    /// The number of the manager's opening that wrote last.
+    pub epoch: u64,
+    /// Every write up to this version that the journal has let go of is durable here.
+    pub progress: Version,
+}
+
+impl Stamp {
+    /// Whether `new` may take this one's place without [`StampRequest::replace`].
+    ///
+    /// # Errors
+    /// `Foreign` for another journal or store or a progress below this one's, `StaleEpoch` for an
+    /// epoch below.
+    pub fn check_successor(&self, new: &Stamp) -> BackendResult<()> {
+        let foreign = |message: String| {
+            Err(BackendError::new(BackendErrorKind::Foreign, message).not_applied())
+        };
+        if self.journal_id != new.journal_id {
+            foreign(format!("the store belongs to journal {}", self.journal_id))
+        } else if self.store_id != new.store_id {
+            foreign(format!("the store is {}", self.store_id))
+        } else if self.epoch > new.epoch {
+            Err(BackendError::stale_epoch(self.epoch, new.epoch))
+        } else if self.progress > new.progress {
+            foreign(format!(
+                "the store's progress {} is ahead of {}",
+                self.progress, new.progress
+            ))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Refuses a write of a manager that another one has followed.
+    ///
+    /// # Errors
+    /// `StaleEpoch` if this stamp's epoch is above the write's.
+    pub fn check_epoch(&self, epoch: u64) -> BackendResult<()> {
+        if self.epoch > epoch {
+            return Err(BackendError::stale_epoch(self.epoch, epoch));
+        }
+        Ok(())
+    }
+}
+
+/// What a store knows of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Identity {
+    /// Its stamp; absent on a store no manager has used.
+    pub stamp: Option<Stamp>,
+    /// The highest version it holds, tombstones included.
+    pub highest_version: Option<Version>,
+    /// Whether it holds no document and no tombstone.
+    pub empty: bool,
+}
+
+impl Identity {
+    /// What a store with this stamp and data knows of itself.
+    pub fn new(stamp: Option<Stamp>, highest_version: Option<Version>, empty: bool) -> Self {
+        Self {
+            stamp,
+            highest_version,
+            empty,
+        }
+    }
+}
+
+/// Writes the store's stamp. Everything applied before is durable when it returns, as after `sync`.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct StampRequest {
+    /// The stamp to write.
+    pub stamp: Stamp,
+    /// Replaces a stamp with another journal or store id, or a higher epoch or progress. Without
+    /// it such a stamp refuses (`Foreign`, or `StaleEpoch` for the epoch).
+    pub replace: bool,
+}
+
+impl StampRequest {
+    /// Writes `stamp` over an absent one or one of the same journal and store that is not ahead.
+    pub fn new(stamp: Stamp) -> Self {
+        Self {
+            stamp,
+            replace: false,
+        }
+    }
+
+    /// Replaces whatever stamp is there.
+    pub fn replace(mut self) -> Self {
+        self.replace = true;
+        self
+    }
+}
