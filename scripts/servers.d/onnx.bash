@@ -18,6 +18,6 @@ setup() {
 
 environment() {
     echo "DBMANAGER_TEST_ONNX_MODEL=$model"
-    echo "DBMANAGER_TEST_ONNX_TOKENIZER=${tokenizer%/*}"
+    echo "DBMANAGER_TEST_ONNX_TOKENIZER=$tokenizer"
     echo "ORT_DYLIB_PATH=$runtime"
 }

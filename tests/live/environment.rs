@@ -1,6 +1,6 @@
 //! Which servers there are, and the report of what was tested.
 
-use std::{env, io::Write};
+use std::{env, io::Write, path::PathBuf};
 
 /// A server that tests may run against.
 #[derive(Clone, Copy, Debug)]
@@ -42,28 +42,63 @@ const fn elsewhere(name: &'static str, variable: &'static str) -> Server {
     }
 }
 
+/// A way to a server over TLS, by certificate files.
+#[derive(Clone, Debug)]
+pub(crate) struct Tls {
+    /// The encrypted address.
+    pub(crate) url: String,
+    /// The certificate of the authority that vouches for the server.
+    pub(crate) authority: String,
+    /// The certificate of an authority that does not.
+    pub(crate) other_authority: String,
+}
+
 impl Server {
     /// The server's address; `None`, with a line in the report, if there is none.
     ///
     /// # Panics
     /// If there is none and it is required.
     pub(crate) fn address(self) -> Option<String> {
-        match env::var(self.variable) {
-            Ok(address) if !address.is_empty() => Some(address),
-            _ => {
-                assert!(
-                    !self.required(),
-                    "{} is required, and {} is not set",
-                    self.name,
-                    self.variable
-                );
-                report(&format!(
-                    "{}: not tested: {} is not set",
-                    self.name, self.variable
-                ));
-                None
-            }
+        self.variable(self.variable)
+    }
+
+    /// The way to the server over TLS, under the rule of [`address`](Self::address).
+    pub(crate) fn tls(self) -> Option<Tls> {
+        let url = self.variable.replace("_URL", "_TLS_URL");
+        Some(Tls {
+            url: self.variable(&url)?,
+            authority: self.variable("DBMANAGER_TEST_TLS_CA")?,
+            other_authority: self.variable("DBMANAGER_TEST_TLS_OTHER_CA")?,
+        })
+    }
+
+    /// What stands at `path` below the directory of `scripts/servers`: the programs for a server
+    /// of a test's own, which may be stopped and started. Under the rule of
+    /// [`address`](Self::address).
+    pub(crate) fn software(self, path: &str) -> Option<PathBuf> {
+        let directory = PathBuf::from(self.variable("DBMANAGER_SERVERS_DIR")?);
+        let software = directory.join(path);
+        if software.exists() {
+            return Some(software);
         }
+        self.absent(&format!("there is no {}", software.display()));
+        None
+    }
+
+    fn variable(self, name: &str) -> Option<String> {
+        let value = env::var(name).ok().filter(|value| !value.is_empty());
+        if value.is_none() {
+            self.absent(&format!("{name} is not set"));
+        }
+        value
+    }
+
+    fn absent(self, reason: &str) {
+        assert!(!self.required(), "{} is required: {reason}", self.name);
+        // The test's thread has its name.
+        let thread = std::thread::current();
+        let test = thread.name().unwrap_or("a test");
+        report(&format!("{}: not tested: {reason} ({test})", self.name));
     }
 
     fn required(self) -> bool {

@@ -71,9 +71,21 @@ async fn what_is_missing_is_named_before_the_library_is_touched() {
     );
 }
 
-/// The model that the environment names.
+/// The model that the environment names; none is a failure if `DBMANAGER_TEST_REQUIRED` lists
+/// `minilm`.
 fn named_model() -> Option<Value> {
-    let variable = |name: &str| std::env::var(name).ok();
+    let variable = |name: &str| {
+        let value = std::env::var(name).ok();
+        let required = std::env::var("DBMANAGER_TEST_REQUIRED").unwrap_or_default();
+        let required = required
+            .split(',')
+            .any(|name| ["minilm", "registry"].contains(&name.trim()));
+        assert!(
+            value.is_some() || !required,
+            "minilm is required: {name} is not set"
+        );
+        value
+    };
     let model = variable("DBMANAGER_TEST_ONNX_MODEL")?;
     let tokenizer = variable("DBMANAGER_TEST_ONNX_TOKENIZER")?;
     variable("ORT_DYLIB_PATH")?;

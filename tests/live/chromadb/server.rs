@@ -1,7 +1,6 @@
 //! Servers, ways to them, and what the tests of this service have in common.
 
 use std::{
-    env,
     io::{Read, Write},
     net::TcpStream,
     path::{Path, PathBuf},
@@ -30,7 +29,7 @@ use tokio::{
     sync::watch,
 };
 
-use crate::environment::{CHROMADB, report, unique};
+use crate::environment::{CHROMADB, unique};
 
 /// The server's API without the adapter, to prepare and to look behind its back.
 #[derive(Clone, Debug)]
@@ -273,13 +272,9 @@ pub(crate) async fn search(store: &Arc<dyn VectorBackend>, limit: usize) -> Vec<
     store.search_vectors(request).await.unwrap()
 }
 
-/// Where the servers' programs are; `None`, with a line in the report, if that is not said.
+/// The server's program; `None`, with a line in the report, if it is not there.
 pub(crate) fn program() -> Option<PathBuf> {
-    let Ok(directory) = env::var("DBMANAGER_SERVERS_DIR") else {
-        report("chromadb, a server of its own: not tested: DBMANAGER_SERVERS_DIR is not set");
-        return None;
-    };
-    Some(PathBuf::from(directory).join("chromadb/software/bin/chroma"))
+    CHROMADB.software("chromadb/software/bin/chroma")
 }
 
 /// A server of the test's own.

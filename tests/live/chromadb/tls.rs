@@ -1,30 +1,10 @@
 //! Encrypted connections.
 
-use std::env;
-
 use dbmanager_core::backend::BackendErrorKind;
 use serde_json::{Value, json};
 
 use super::server::{Gate, gate, open};
-use crate::environment::report;
-
-/// The address, the right certificate and another one; `None`, with a line in the report, if they
-/// are not named.
-fn named() -> Option<[String; 3]> {
-    let variables = [
-        "DBMANAGER_TEST_CHROMADB_TLS_URL",
-        "DBMANAGER_TEST_TLS_CA",
-        "DBMANAGER_TEST_TLS_OTHER_CA",
-    ];
-    let values = variables.map(|variable| env::var(variable).ok());
-    match values {
-        [Some(url), Some(ca), Some(other)] => Some([url, ca, other]),
-        _ => {
-            report("chromadb, TLS: not tested: DBMANAGER_TEST_CHROMADB_TLS_URL is not set");
-            None
-        }
-    }
-}
+use crate::environment::{CHROMADB, Tls};
 
 async fn refusal(config: Value) -> String {
     let error = open(config).await.unwrap_err();
@@ -34,9 +14,8 @@ async fn refusal(config: Value) -> String {
 
 #[tokio::test]
 async fn the_certificate_and_its_name_are_checked() {
-    let Some([url, ca, other]) = named() else {
-        return;
-    };
+    let Some(tls) = CHROMADB.tls() else { return };
+    let (url, ca, other) = (tls.url, tls.authority, tls.other_authority);
     let store = open(json!({"url": url, "tls_ca_file": ca})).await.unwrap();
     store.probe().await.unwrap();
     for config in [
@@ -56,7 +35,9 @@ async fn the_certificate_and_its_name_are_checked() {
 
 #[tokio::test]
 async fn plain_text_where_tls_is_spoken_is_an_error() {
-    let Some([url, ..]) = named() else { return };
+    let Some(Tls { url, .. }) = CHROMADB.tls() else {
+        return;
+    };
     let plain = url.replace("https://", "http://");
     assert!(open(json!({"url": plain})).await.is_err());
 }

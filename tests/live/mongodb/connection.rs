@@ -1,6 +1,6 @@
 //! Who may connect, how, and what is said if not.
 
-use std::{env, path::PathBuf};
+use std::path::PathBuf;
 
 use dbmanager_backend_relational::mongodb::MongodbFactory;
 use dbmanager_core::backend::{BackendErrorKind, BackendFactory, ServiceConfig};
@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::server::{Server, context, open};
-use crate::environment::report;
+use crate::environment::FERRETDB;
 
 /// The credentials and the address of the server, apart.
 async fn parts(server: &Server) -> (String, String, String, u16) {
@@ -85,18 +85,10 @@ async fn a_database_comes_into_being_and_a_name_it_cannot_have_is_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tls_needs_the_right_authority() {
-    let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
-    let (Some(uri), Some(authority), Some(other)) = (
-        variable("DBMANAGER_TEST_FERRETDB_TLS_URL"),
-        variable("DBMANAGER_TEST_TLS_CA"),
-        variable("DBMANAGER_TEST_TLS_OTHER_CA"),
-    ) else {
-        report("mongodb: not tested: TLS: DBMANAGER_TEST_FERRETDB_TLS_URL or a CA is not set");
-        return;
-    };
+    let Some(tls) = FERRETDB.tls() else { return };
     let server = Server {
         name: "ferretdb",
-        uri,
+        uri: tls.url,
     };
     let database = server.database();
     let trusting = |file: Option<&str>| {
@@ -106,13 +98,13 @@ async fn tls_needs_the_right_authority() {
         }
         config
     };
-    let store = open(&trusting(Some(&authority)), &context(5_000))
+    let store = open(&trusting(Some(&tls.authority)), &context(5_000))
         .await
         .unwrap();
     store.probe().await.unwrap();
     store.close().await.unwrap();
     // The authorities of the web, and another one of one's own.
-    for wrong in [None, Some(other.as_str())] {
+    for wrong in [None, Some(tls.other_authority.as_str())] {
         let error = open(&trusting(wrong), &context(2_000)).await.unwrap_err();
         assert_eq!(error.kind(), BackendErrorKind::Config, "{error}");
         assert!(error.message().contains("certificate"), "{error}");
@@ -129,7 +121,7 @@ async fn tls_needs_the_right_authority() {
             tokio::spawn(async move { drop(copy_bidirectional(&mut near, &mut far).await) });
         }
     });
-    let mut renamed = trusting(Some(&authority));
+    let mut renamed = trusting(Some(&tls.authority));
     let uri = server
         .uri
         .replace(&format!("@localhost:{port}"), &format!("@{address}"));
@@ -151,7 +143,7 @@ async fn tls_needs_the_right_authority() {
     plain.insert("tls".to_owned(), false.into());
     let error = open(&plain, &context(2_000)).await.unwrap_err();
     assert!(error.is_transient(), "{error}");
-    remove(&trusting(Some(&authority)), &database.name).await;
+    remove(&trusting(Some(&tls.authority)), &database.name).await;
 }
 
 /// Removes a database over TLS.

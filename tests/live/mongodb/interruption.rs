@@ -74,7 +74,7 @@ impl Writer {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restart_amid_batches_loses_nothing_acknowledged() {
-    let Some(mut process) = Process::start("a restart amid batches").await else {
+    let Some(mut process) = Process::start().await else {
         return;
     };
     let database = process.server.database();
@@ -116,7 +116,7 @@ async fn a_restart_amid_batches_loses_nothing_acknowledged() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_does_not_answer_keeps_nobody_waiting() {
-    let Some(process) = Process::start("a server that does not answer").await else {
+    let Some(process) = Process::start().await else {
         return;
     };
     let database = process.server.database();
@@ -140,7 +140,7 @@ async fn a_server_that_does_not_answer_keeps_nobody_waiting() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_exhausted_pool_is_named_and_recovers() {
-    let Some(process) = Process::start("an exhausted pool").await else {
+    let Some(process) = Process::start().await else {
         return;
     };
     let database = process.server.database();
@@ -171,7 +171,7 @@ async fn an_exhausted_pool_is_named_and_recovers() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_closed_port_is_unavailable() {
-    let Some(mut process) = Process::start("a closed port").await else {
+    let Some(mut process) = Process::start().await else {
         return;
     };
     process.kill();

@@ -13,10 +13,7 @@ use mongodb::options::ClientOptions;
 use tokio::net::TcpStream;
 
 use super::server::Server;
-use crate::environment::{FERRETDB, report};
-
-/// Where `scripts/servers` keeps what it has set up.
-const SERVERS: &str = "DBMANAGER_SERVERS_DIR";
+use crate::environment::FERRETDB;
 
 pub(super) struct Process {
     binary: std::path::PathBuf,
@@ -29,15 +26,9 @@ pub(super) struct Process {
 
 impl Process {
     /// Starts one; `None`, with a line in the report, where there is none to start.
-    pub(super) async fn start(test: &str) -> Option<Self> {
+    pub(super) async fn start() -> Option<Self> {
         let uri = FERRETDB.address()?;
-        let Ok(servers) = env::var(SERVERS) else {
-            report(&format!(
-                "mongodb: not tested: {test}: {SERVERS} is not set"
-            ));
-            return None;
-        };
-        let binary = std::path::Path::new(&servers).join("ferretdb/software/ferretdb");
+        let binary = FERRETDB.software("ferretdb/software/ferretdb")?;
         let credential = ClientOptions::parse(&uri)
             .await
             .unwrap()

@@ -1,25 +1,17 @@
 //! TLS.
 
-use std::env;
-
 use dbmanager_core::backend::{BackendErrorKind, ServiceConfig};
 
 use super::{
     data::{prepare, refused},
     server::{Server, open},
 };
-use crate::environment::report;
+use crate::environment::NEO4J;
 
 /// The server's encrypted address, its authority's certificate and another authority's.
 fn encrypted() -> Option<(Server, String, String)> {
-    let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
-    let found = variable("DBMANAGER_TEST_NEO4J_TLS_URL")
-        .zip(variable("DBMANAGER_TEST_TLS_CA"))
-        .zip(variable("DBMANAGER_TEST_TLS_OTHER_CA"));
-    if found.is_none() {
-        report("neo4j: TLS not tested: DBMANAGER_TEST_NEO4J_TLS_URL is not set");
-    }
-    found.map(|((address, authority), other)| (Server::at(&address), authority, other))
+    let tls = NEO4J.tls()?;
+    Some((Server::at(&tls.url), tls.authority, tls.other_authority))
 }
 
 fn with(config: &ServiceConfig, key: &str, value: &str) -> ServiceConfig {

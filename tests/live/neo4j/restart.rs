@@ -1,7 +1,7 @@
 //! A server of our own that goes down, comes back, and takes no writes.
 
 use std::{
-    env, fs,
+    fs,
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::Arc,
@@ -33,14 +33,7 @@ struct OwnServer {
 
 impl OwnServer {
     fn new() -> Option<Self> {
-        // A run without Neo4j has said so already.
-        NEO4J.address()?;
-        let directory = env::var_os("DBMANAGER_SERVERS_DIR").map(PathBuf::from);
-        let libraries = directory.map(|directory| directory.join("neo4j/software/lib"));
-        let Some(libraries) = libraries.filter(|libraries| libraries.is_dir()) else {
-            report("neo4j restarted: not tested: no Neo4j below DBMANAGER_SERVERS_DIR");
-            return None;
-        };
+        let libraries = NEO4J.software("neo4j/software/lib")?;
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         Some(Self {
             libraries,

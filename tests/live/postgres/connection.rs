@@ -1,6 +1,6 @@
 //! Who is let in, and what is said when nobody is.
 
-use std::{env, time::Duration};
+use std::time::Duration;
 
 use dbmanager_backend_relational::postgres::PostgresFactory;
 use dbmanager_core::{
@@ -12,7 +12,7 @@ use serde_json::json;
 use super::place::{
     Place, config, context, ids, impatient, key, open, prepare, request, run, upsert, write,
 };
-use crate::environment::{report, unique};
+use crate::environment::{POSTGRES, Tls, unique};
 
 /// `postgres://name:password@rest` with another name and password.
 fn with_user(url: &str, user: &str, password: &str) -> String {
@@ -233,12 +233,12 @@ async fn many_opening_at_once_lay_out_one_store() {
 
 #[tokio::test]
 async fn tls_is_checked_against_the_authority_and_the_name() {
-    let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
-    let (Some(url), Some(authority)) = (
-        variable("DBMANAGER_TEST_POSTGRES_TLS_URL"),
-        variable("DBMANAGER_TEST_TLS_CA"),
-    ) else {
-        report("postgres with TLS: not tested: DBMANAGER_TEST_POSTGRES_TLS_URL is not set");
+    let Some(Tls {
+        url,
+        authority,
+        other_authority,
+    }) = POSTGRES.tls()
+    else {
         return;
     };
     let place = Place::at(&url);
@@ -252,12 +252,10 @@ async fn tls_is_checked_against_the_authority_and_the_name() {
     let error = open(&config(unknown), &context()).await.unwrap_err();
     assert_eq!(error.kind(), BackendErrorKind::Config, "{error}");
     assert!(error.message().starts_with("tls: "), "{error}");
-    if let Some(other) = variable("DBMANAGER_TEST_TLS_OTHER_CA") {
-        let mut wrong = right.clone();
-        wrong["tls_ca_file"] = other.into();
-        let error = open(&config(wrong), &context()).await.unwrap_err();
-        assert_eq!(error.kind(), BackendErrorKind::Config, "{error}");
-    }
+    let mut wrong = right.clone();
+    wrong["tls_ca_file"] = other_authority.into();
+    let error = open(&config(wrong), &context()).await.unwrap_err();
+    assert_eq!(error.kind(), BackendErrorKind::Config, "{error}");
     let mut gone = right.clone();
     gone["tls_ca_file"] = "/nowhere/ca.pem".into();
     let error = open(&config(gone), &context()).await.unwrap_err();

@@ -1,7 +1,6 @@
 //! A server of the test's own, stopped in the middle of writing and started again.
 
 use std::{
-    env,
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -19,13 +18,11 @@ use dbmanager_core::{
 use sqlx::{Connection, PgConnection};
 
 use super::place::{Place, context, ids, prepare, request, upsert, write};
-use crate::environment::report;
+use crate::environment::POSTGRES;
 
 /// Where `scripts/servers` keeps the server's programs.
 pub(crate) fn programs() -> Option<PathBuf> {
-    let directory = env::var("DBMANAGER_SERVERS_DIR").ok()?;
-    let programs = Path::new(&directory).join("postgres/software/pgserver/pginstall/bin");
-    programs.join("initdb").exists().then_some(programs)
+    POSTGRES.software("postgres/software/pgserver/pginstall/bin")
 }
 
 /// PostgreSQL does not run as root: then it runs as nobody.
@@ -136,10 +133,7 @@ impl Drop for OwnServer {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_in_the_middle_of_writing_loses_nothing_and_needs_no_reopening() {
-    let Some(programs) = programs() else {
-        report("postgres restarted: not tested: DBMANAGER_SERVERS_DIR names no PostgreSQL");
-        return;
-    };
+    let Some(programs) = programs() else { return };
     let mut server = OwnServer::new(programs);
     server.start().await;
     let place = Place::at(&server.url());

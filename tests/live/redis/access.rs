@@ -1,7 +1,6 @@
 //! Who may come in: passwords, users, databases, versions, TLS.
 
 use std::{
-    env,
     io::{BufRead, BufReader, Read, Write},
     net::TcpListener,
     sync::Arc,
@@ -18,7 +17,7 @@ use super::{
     own::{Kind, Server},
     put, record,
 };
-use crate::environment::{report, unique};
+use crate::environment::{REDIS, REDIS_VECTOR_SETS, Tls, unique};
 
 /// The address with another password.
 fn with_password(url: &str, password: &str) -> String {
@@ -128,9 +127,8 @@ async fn a_closed_port_is_unavailable() {
 /// The rights that the page of the service lists are enough.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_with_few_rights_is_enough() {
-    const USER: &str = "a_user_with_few_rights_is_enough";
     for kind in [Kind::QueryEngine, Kind::VectorSets] {
-        let Some(server) = Server::start(USER, kind, &["appendonly yes"]) else {
+        let Some(server) = Server::start(kind, &["appendonly yes"]) else {
             return;
         };
         let place = Place::new(&server.url());
@@ -192,28 +190,17 @@ async fn a_user_with_few_rights_is_enough() {
 }
 
 /// The address and the authority of a server with TLS, if the environment names them.
-fn tls(variable: &str) -> Option<(String, String, String)> {
-    let address = (
-        env::var(variable).ok()?,
-        env::var("DBMANAGER_TEST_TLS_CA").ok()?,
-        env::var("DBMANAGER_TEST_TLS_OTHER_CA").ok()?,
-    );
-    Some(address)
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn tls_connects_by_the_right_authority_and_name_only() {
-    for (plain, variable) in [
-        ("DBMANAGER_TEST_REDIS_URL", "DBMANAGER_TEST_REDIS_TLS_URL"),
-        (
-            "DBMANAGER_TEST_REDIS_VECTORSET_URL",
-            "DBMANAGER_TEST_REDIS_VECTORSET_TLS_URL",
-        ),
-    ] {
-        let (Some((url, authority, other)), Ok(plain)) = (tls(variable), env::var(plain)) else {
-            report(&format!("redis: TLS: not tested: {variable} is not set"));
+    for server in [REDIS, REDIS_VECTOR_SETS] {
+        let (Some(tls), Some(plain)) = (server.tls(), server.address()) else {
             continue;
         };
+        let Tls {
+            url,
+            authority,
+            other_authority: other,
+        } = tls;
         let place = Place::new(&plain).with("url", url.as_str());
         let right = place.clone().with("tls_ca_file", authority.as_str());
         let store = right.store().await;

@@ -12,11 +12,11 @@ use super::{
 };
 
 /// Two nodes with half of the slots each.
-fn cluster(test: &str, kind: Kind) -> Option<[Server; 2]> {
+fn cluster(kind: Kind) -> Option<[Server; 2]> {
     let settings = ["cluster-enabled yes", "cluster-node-timeout 5000"];
     let (a, b) = (
-        Server::start(test, kind, &settings)?,
-        Server::start(test, kind, &settings)?,
+        Server::start(kind, &settings)?,
+        Server::start(kind, &settings)?,
     );
     let slots = ["CLUSTER", "ADDSLOTSRANGE"];
     for (server, first, last) in [(&a, "0", "8191"), (&b, "8192", "16383")] {
@@ -46,7 +46,7 @@ fn cluster(test: &str, kind: Kind) -> Option<[Server; 2]> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_is_found_wherever_in_the_cluster_its_slot_is() {
     for kind in [Kind::QueryEngine, Kind::VectorSets] {
-        let Some(servers) = cluster("cluster", kind) else {
+        let Some(servers) = cluster(kind) else {
             return;
         };
         let mut on = [0, 0];
@@ -80,7 +80,7 @@ async fn a_store_is_found_wherever_in_the_cluster_its_slot_is() {
 /// The slot moves to the other node while the store is open.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slot_that_moves_is_followed() {
-    let Some([a, b]) = cluster("cluster", Kind::VectorSets) else {
+    let Some([a, b]) = cluster(Kind::VectorSets) else {
         return;
     };
     let place = Place::new(&a.url());

@@ -25,7 +25,7 @@ use super::{
 async fn a_server_killed_in_mid_batch_loses_nothing_acknowledged() {
     for kind in [Kind::QueryEngine, Kind::VectorSets] {
         let settings = ["appendonly yes", "appendfsync always"];
-        let Some(mut server) = Server::start("killed in mid-batch", kind, &settings) else {
+        let Some(mut server) = Server::start(kind, &settings) else {
             return;
         };
         let place = Place::new(&server.url()).timeout(Duration::from_secs(5));
@@ -95,7 +95,7 @@ async fn a_server_killed_in_mid_batch_loses_nothing_acknowledged() {
 async fn an_index_that_is_being_built_gives_no_part_of_an_answer() {
     const DOCUMENTS: u64 = 4_000;
     let settings = ["appendonly yes", "appendfsync always"];
-    let Some(mut server) = Server::start("index built anew", Kind::QueryEngine, &settings) else {
+    let Some(mut server) = Server::start(Kind::QueryEngine, &settings) else {
         return;
     };
     let place = Place::new(&server.url());
@@ -142,10 +142,10 @@ async fn searched_until_whole(store: &Arc<dyn VectorBackend>, documents: u64) ->
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_read_only_server_takes_no_writes_until_it_does() {
-    let Some(server) = Server::start("read-only", Kind::VectorSets, &[]) else {
+    let Some(server) = Server::start(Kind::VectorSets, &[]) else {
         return;
     };
-    let Some(upstream) = Server::start("read-only", Kind::VectorSets, &[]) else {
+    let Some(upstream) = Server::start(Kind::VectorSets, &[]) else {
         return;
     };
     let place = Place::new(&server.url());
@@ -183,7 +183,7 @@ async fn a_read_only_server_takes_no_writes_until_it_does() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_memory_is_overload_and_passes() {
     for kind in [Kind::QueryEngine, Kind::VectorSets] {
-        let Some(server) = Server::start("full memory", kind, &["appendonly yes"]) else {
+        let Some(server) = Server::start(kind, &["appendonly yes"]) else {
             return;
         };
         let store = Place::new(&server.url()).store().await;
@@ -211,7 +211,7 @@ async fn a_full_memory_is_overload_and_passes() {
 #[tokio::test]
 async fn a_server_that_throws_keys_away_is_refused() {
     let settings = ["maxmemory 100mb", "maxmemory-policy allkeys-lru"];
-    let Some(server) = Server::start("eviction", Kind::VectorSets, &settings) else {
+    let Some(server) = Server::start(Kind::VectorSets, &settings) else {
         return;
     };
     let error = Place::new(&server.url()).try_open().await.unwrap_err();
@@ -224,7 +224,7 @@ async fn a_server_that_throws_keys_away_is_refused() {
 async fn a_payload_over_the_limit_is_refused_alone() {
     for kind in [Kind::QueryEngine, Kind::VectorSets] {
         let settings = ["proto-max-bulk-len 1mb"];
-        let Some(server) = Server::start("payload over the limit", kind, &settings) else {
+        let Some(server) = Server::start(kind, &settings) else {
             return;
         };
         let store = Place::new(&server.url()).store().await;
@@ -257,7 +257,7 @@ async fn a_payload_over_the_limit_is_refused_alone() {
 /// The server answers nobody; calls end at their time, and later ones are answered.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_server_is_given_up_in_time() {
-    let Some(server) = Server::start("slow server", Kind::VectorSets, &[]) else {
+    let Some(server) = Server::start(Kind::VectorSets, &[]) else {
         return;
     };
     let place = Place::new(&server.url()).timeout(Duration::from_millis(400));
@@ -286,7 +286,7 @@ async fn a_slow_server_is_given_up_in_time() {
 /// others end everything goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn exhausted_connections_are_overload_and_recover() {
-    let Some(server) = Server::start("exhausted connections", Kind::VectorSets, &[]) else {
+    let Some(server) = Server::start(Kind::VectorSets, &[]) else {
         return;
     };
     let place = Place::new(&server.url())
@@ -315,7 +315,7 @@ async fn exhausted_connections_are_overload_and_recover() {
 /// Scripts that the server forgot are sent again without anyone noticing.
 #[tokio::test(flavor = "multi_thread")]
 async fn forgotten_scripts_are_sent_again() {
-    let Some(server) = Server::start("forgotten scripts", Kind::QueryEngine, &[]) else {
+    let Some(server) = Server::start(Kind::QueryEngine, &[]) else {
         return;
     };
     let store = Place::new(&server.url()).store().await;

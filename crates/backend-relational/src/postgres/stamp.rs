@@ -6,10 +6,7 @@ use dbmanager_core::{
 };
 use sqlx::{AssertSqlSafe, postgres::PgConnection};
 
-use super::{
-    catalogue,
-    convert::JobResult,
-};
+use super::{catalogue, convert::JobResult};
 
 /// Tables asked for their highest version in one statement.
 const TABLES_AT_ONCE: usize = 100;

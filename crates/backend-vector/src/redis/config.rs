@@ -276,21 +276,23 @@ fn from_url(url: &str) -> BackendResult<Config> {
              (rediss:// for TLS)",
         )
     };
-    let scheme = url.split_once("://").map(|(scheme, _)| scheme);
-    if !matches!(scheme, Some("redis" | "rediss")) {
-        return Err(unreadable());
-    }
-    let info: ConnectionInfo = url.into_connection_info().map_err(|_| unreadable())?;
-    let mut config = match info.addr() {
-        ConnectionAddr::Tcp(host, port) => server(host, *port, false)?,
-        ConnectionAddr::TcpTls {
-            host,
-            port,
-            insecure: false,
-            ..
-        } => server(host, *port, true)?,
+    let (tls, place) = match url.split_once("://") {
+        Some(("redis", place)) => (false, place),
+        Some(("rediss", place)) => (true, place),
         _ => return Err(unreadable()),
     };
+    // A fragment is how the client library is told not to check certificates.
+    if place.contains('#') {
+        return Err(unreadable());
+    }
+    // TLS is not the client library's here (`connection`), so it is built without it and reads
+    // no `rediss://`.
+    let plain = format!("redis://{place}");
+    let info: ConnectionInfo = plain.into_connection_info().map_err(|_| unreadable())?;
+    let ConnectionAddr::Tcp(host, port) = info.addr() else {
+        return Err(unreadable());
+    };
+    let mut config = server(host, *port, tls)?;
     let settings = info.redis_settings();
     config.username = settings.username().map(str::to_owned);
     config.password = settings.password().map(Secret::new);
