@@ -40,6 +40,7 @@ async fn conforms(subject: Subject, rounds: usize) {
     ruled_out.sort_unstable();
     let expected = [
         "a_filter_without_the_capability_is_unsupported",
+        "a_metric_without_the_capability_is_unsupported",
         "applied_is_durable_without_sync",
         "reopening_keeps_everything",
         "writes_of_an_older_epoch_are_stale",
