@@ -69,6 +69,9 @@ async fn main() {
         println!("not measured: the environment does not name PostgreSQL, Neo4j and ChromaDB");
         return;
     };
+    let (scheme, rest) = neo4j.split_once("://").expect("a scheme");
+    let (credentials, place) = rest.rsplit_once('@').expect("credentials");
+    let (username, password) = credentials.split_once(':').expect("a password");
     let (slow, chromadb) = Proxy::before(&chromadb).await.expect("a proxy");
     let name = format!("bench_{:016x}", Runtime::tokio().random_u64());
     let directory = tempfile::tempdir().expect("a temporary directory");
@@ -81,7 +84,12 @@ async fn main() {
         .store(
             Role::Graph,
             "neo4j",
-            settings(&[("uri", &neo4j), ("namespace", &name)]),
+            settings(&[
+                ("uri", &format!("{scheme}://{place}")),
+                ("username", username),
+                ("password", password),
+                ("namespace", &name),
+            ]),
         )
         .store(
             Role::Vector,

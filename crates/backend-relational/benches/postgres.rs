@@ -6,8 +6,8 @@
 //! cargo bench -p dbmanager-backend-relational --features postgres --bench postgres
 //! ```
 //!
-//! Besides the statements a write costs a commit of the journal, which is measured alone (level
-//! `Journaled`, while the store is not written to).
+//! Both stem English words. Besides the statements a write costs a commit of the journal, which is
+//! measured alone (level `Journaled`, while the store is not written to).
 
 #[path = "../../../benches/support/measure.rs"]
 mod measure;
@@ -20,7 +20,10 @@ use dbmanager_core::{
     model::{Document, Level, Query, Role},
 };
 use measure::{criterion, is_trial, measure, ratio};
-use sqlx::{AssertSqlSafe, PgPool, Row, postgres::PgPoolOptions};
+use sqlx::{
+    AssertSqlSafe, PgPool, Row,
+    postgres::{PgPoolOptions, PgRow},
+};
 
 const DOCUMENTS: usize = 5_000;
 const BATCH: usize = 1_000;
@@ -56,7 +59,11 @@ struct Raw {
 
 impl Raw {
     async fn new(url: &str, schema: &str) -> sqlx::Result<Self> {
-        let pool = PgPoolOptions::new().max_connections(4).connect(url).await?;
+        // As fast as the client is: its pool would ask for a sign of life before every statement.
+        let pool = PgPoolOptions::new()
+            .max_connections(4)
+            .test_before_acquire(false);
+        let pool = pool.connect(url).await?;
         let table = format!("{schema}.raw");
         let create = format!(
             "CREATE SCHEMA {schema}; CREATE TABLE {table} (id text COLLATE \"C\" PRIMARY KEY,
@@ -75,7 +82,7 @@ impl Raw {
             |document: &Document| serde_json::to_string(&document.metadata).expect("JSON");
         let statement = format!(
             "INSERT INTO {} (id, version, title, metadata, words, canonical)
-             SELECT id, $1, title, metadata::jsonb, to_tsvector('simple', title || ' ' || text), canonical
+             SELECT id, $1, title, metadata::jsonb, to_tsvector('english', title || ' ' || text), canonical
              FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[])
                   AS row (id, title, metadata, text, canonical)
              ON CONFLICT (id) DO UPDATE SET version = excluded.version, title = excluded.title,
@@ -99,19 +106,21 @@ impl Raw {
     }
 
     async fn read(&self, id: &str) -> sqlx::Result<Document> {
-        let statement = format!("SELECT canonical FROM {} WHERE id = $1", self.table);
+        let statement = format!(
+            "SELECT id, version, canonical FROM {} WHERE id = $1",
+            self.table
+        );
         let row = sqlx::query(AssertSqlSafe(statement))
             .bind(id)
             .fetch_one(&self.pool)
             .await?;
-        let bytes: Vec<u8> = row.try_get(0)?;
-        Ok(serde_json::from_slice(&bytes).expect("what was written"))
+        content(&row)
     }
 
     /// The ten best by the server's own ranking, with their content.
     async fn search(&self, words: &str) -> sqlx::Result<Vec<Document>> {
         let statement = format!(
-            "SELECT canonical FROM {0}, to_tsquery('simple', $1) AS query
+            "SELECT id, version, canonical FROM {0}, to_tsquery('english', $1) AS query
              WHERE words @@ query ORDER BY ts_rank(words, query) DESC, id LIMIT 10",
             self.table
         );
@@ -120,13 +129,15 @@ impl Raw {
             .bind(any)
             .fetch_all(&self.pool)
             .await?;
-        rows.iter()
-            .map(|row| {
-                let bytes: Vec<u8> = row.try_get(0)?;
-                Ok(serde_json::from_slice(&bytes).expect("what was written"))
-            })
-            .collect()
+        rows.iter().map(content).collect()
     }
+}
+
+/// What a caller is given of a row: id and version stand in it, and the document.
+fn content(row: &PgRow) -> sqlx::Result<Document> {
+    let (_id, _version): (String, i64) = (row.try_get(0)?, row.try_get(1)?);
+    let bytes: &[u8] = row.try_get(2)?;
+    Ok(serde_json::from_slice(bytes).expect("what was written"))
 }
 
 async fn facade(url: &str, schema: &str, directory: &std::path::Path) -> DatabaseManager {
@@ -153,7 +164,8 @@ fn main() {
     };
     let count = if is_trial() { 200 } else { DOCUMENTS };
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let schema = format!("bench_{:016x}", Runtime::tokio().random_u64());
+    let schema = runtime.block_on(async { Runtime::tokio().random_u64() });
+    let schema = format!("bench_{schema:016x}");
     let directory = tempfile::tempdir().expect("a temporary directory");
     let raw = runtime
         .block_on(Raw::new(&url, &format!("{schema}_raw")))

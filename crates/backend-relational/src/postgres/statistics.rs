@@ -72,7 +72,8 @@ impl Statistics {
         query: &str,
         runtime: &Runtime,
     ) -> JobResult<Frequencies> {
-        let mut found = counted(connection, collection, query).await?;
+        let known_large = self.known(collection, runtime.monotonic()).is_some();
+        let mut found = counted(connection, collection, query, known_large).await?;
         if found.documents <= SMALL {
             return Ok(found);
         }
@@ -101,12 +102,7 @@ impl Statistics {
         runtime: &Runtime,
     ) -> JobResult<Large> {
         let start = runtime.monotonic();
-        let mut known = self
-            .all()
-            .get(&collection.table)
-            .filter(|large| large.until > start)
-            .cloned()
-            .unwrap_or_default();
+        let mut known = self.known(collection, start).unwrap_or_default();
         let missing: Vec<&String> = wanted
             .iter()
             .filter(|lexeme| !known.shares.contains_key(*lexeme))
@@ -129,24 +125,39 @@ impl Statistics {
         Ok(known)
     }
 
+    fn known(&self, collection: &StoredCollection, now: Duration) -> Option<Large> {
+        let all = self.all();
+        all.get(&collection.table)
+            .filter(|large| large.until > now)
+            .cloned()
+    }
+
     fn all(&self) -> std::sync::MutexGuard<'_, HashMap<String, Large>> {
         self.large.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The terms of a query; all numbers right up to [`SMALL`], and above it if they are more.
+/// The terms of a query; all numbers right up to [`SMALL`], and above it if they are more, as those
+/// of the collection are known to be if it is `known_large`.
 async fn counted(
     connection: &mut PgConnection,
     collection: &StoredCollection,
     query: &str,
+    known_large: bool,
 ) -> JobResult<Frequencies> {
     let table = &collection.table;
+    let whole = match known_large {
+        true => "SELECT $2::int8 AS documents, 0::float8 AS length".to_owned(),
+        false => format!(
+            "SELECT count(*) AS documents, coalesce(avg(length), 0)::float8 AS length
+             FROM (SELECT length FROM {table} WHERE NOT deleted LIMIT $2) AS counted"
+        ),
+    };
     let configuration = words::configuration(collection.tokenizer)?;
     let vector = words::vector_sql(configuration, "$1");
     let sql = format!(
         "SELECT documents, length, term.lexeme, term.repetitions, term.documents_with
-         FROM (SELECT count(*) AS documents, coalesce(avg(length), 0)::float8 AS length
-               FROM (SELECT length FROM {table} WHERE NOT deleted LIMIT $2) AS counted) AS collection
+         FROM ({whole}) AS collection
          LEFT JOIN (
              SELECT lexeme, cardinality(positions) AS repetitions,
                     (SELECT count(*)
