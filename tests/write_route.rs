@@ -3,11 +3,12 @@
 
 mod common;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use common::{Mode, Rig, caught_up, eventually};
 use dbmanager_core::{
     CircuitState, ErrorKind, WriteOutcome,
+    embed::{EmbedError, Embedder, EmbedderKind},
     model::{Document, Level, OnTimeout, OperationStatus, Precondition, Role, StoreWriteState},
 };
 
@@ -116,6 +117,46 @@ async fn a_level_that_is_not_reached_is_pending_never_lost() {
         db.status(receipt.operation_id).await.unwrap(),
         OperationStatus::Done(receipt.version)
     );
+}
+
+/// A model that takes longer than a write waits for its stores.
+#[derive(Debug)]
+struct SlowModel;
+
+#[async_trait::async_trait]
+impl Embedder for SlowModel {
+    fn model(&self) -> &'static str {
+        "slow"
+    }
+    fn kind(&self) -> EmbedderKind {
+        EmbedderKind::Lexical
+    }
+    fn dimension(&self) -> u32 {
+        1
+    }
+    async fn embed_documents(&self, texts: Vec<Arc<str>>) -> Result<Vec<Vec<f32>>, EmbedError> {
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        Ok(vec![vec![1.0]; texts.len()])
+    }
+    async fn embed_query(&self, _: Arc<str>) -> Result<Vec<f32>, EmbedError> {
+        Ok(vec![1.0])
+    }
+}
+
+/// The time is for the stores, and a slow model takes none of it.
+#[tokio::test(start_paused = true)]
+async fn the_time_for_the_level_begins_when_the_write_is_journaled() {
+    let rig = Rig::new();
+    let builder = rig.builder().embedder(Arc::new(SlowModel));
+    let db = builder.open().await.unwrap();
+    for answer in db
+        .store_documents("c", [document("a"), document("b")])
+        .timeout(Duration::from_secs(1))
+        .await
+        .unwrap()
+    {
+        assert!(answer.unwrap().level_reached());
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -293,7 +293,7 @@ impl Default for JournalSettings {
 pub struct WriteSettings {
     /// How many stores must hold a write; `quorum` by default.
     pub level: Level,
-    /// How long a write waits for them; 10 s by default.
+    /// How long a write waits for them, once it is journaled; 10 s by default.
     pub timeout: Duration,
 }
 

@@ -47,7 +47,8 @@ macro_rules! write_options {
             self
         }
 
-        /// How long to wait for the level.
+        /// How long to wait for the level, from when the write is journaled. Embedding is done
+        /// before that and takes none of it.
         pub fn timeout(mut self, timeout: Duration) -> Self {
             self.options.timeout = timeout;
             self

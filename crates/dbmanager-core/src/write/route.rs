@@ -108,9 +108,10 @@ impl WriteRoom {
             items.into_iter().for_each(WriteItem::discard);
             return Err(rejected(error));
         }
-        let deadline = self.runtime.monotonic() + options.timeout;
         let mut stages = self.stage(&collection, items).await;
         let appended = self.append_stages(&collection, &mut stages).await?;
+        // From here on: what embedding takes is the model's, and says nothing of the stores.
+        let deadline = self.runtime.monotonic() + options.timeout;
         let mut answers: Vec<Option<Result<Receipt>>> = Vec::with_capacity(stages.len());
         let mut waiting = Vec::new();
         let mut appended = appended.into_iter().peekable();
@@ -162,7 +163,6 @@ impl WriteRoom {
                     .with("collection", &name),
             )
         })?;
-        let deadline = self.runtime.monotonic() + options.timeout;
         let request = AppendRequest {
             operation_id,
             idempotency_key: None,
@@ -180,6 +180,7 @@ impl WriteRoom {
             self.backlog.insert(header.clone(), None);
         }
         let (document, operation_id, version) = accepted(appended, operation_id)?;
+        let deadline = self.runtime.monotonic() + options.timeout;
         let answer = self
             .settle(&document, version, options, deadline, false)
             .await;
