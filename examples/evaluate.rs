@@ -35,10 +35,11 @@ use judged::{Judged, JudgedQuery};
 use serde::Serialize;
 
 const COLLECTION: &str = "judged";
-/// Documents asked for per query.
-const DEPTH: usize = 100;
-/// Ranks that nDCG looks at.
+/// Ranks that nDCG looks at: documents that the search is asked for.
 const NDCG_DEPTH: usize = 10;
+/// Ranks that recall looks at, in a search of its own: how many are asked for decides how many
+/// candidates the legs bring.
+const RECALL_DEPTH: usize = 100;
 /// Documents per batch.
 const BATCH: usize = 500;
 /// Differences in nDCG below this are none.
@@ -271,7 +272,7 @@ async fn measure(
     let (mut each, mut recalls, mut elapsed) = (Vec::new(), 0.0, Duration::ZERO);
     let mut run = String::new();
     for judged in queries {
-        let mut query = (method.query)(&judged.text).limit(DEPTH);
+        let mut query = (method.query)(&judged.text);
         if let Some(leg) = method.without {
             let kept = |name, weight| if name == leg { 0.0 } else { weight };
             query = query.weights(
@@ -281,23 +282,21 @@ async fn measure(
             );
         }
         let start = Instant::now();
-        let response = db.search_documents(COLLECTION, query).await?;
+        let best = search(db, judged, query.clone().limit(NDCG_DEPTH)).await?;
         elapsed += start.elapsed();
-        if response.degraded() {
-            return Err(format!("query {}: a leg failed: {:?}", judged.id, response.legs).into());
-        }
-        let mut ranking = Vec::with_capacity(response.hits.len());
-        for (index, hit) in response.hits.iter().enumerate() {
-            let rank = index + 1;
+        let ranking: Vec<String> = best.iter().map(|hit| hit.id.to_string()).collect();
+        each.push(judged::ndcg(&ranking, &judged.judgements, NDCG_DEPTH));
+
+        let many = search(db, judged, query.limit(RECALL_DEPTH)).await?;
+        let ranking: Vec<String> = many.iter().map(|hit| hit.id.to_string()).collect();
+        recalls += judged::recall(&ranking, &judged.judgements, RECALL_DEPTH);
+        for (hit, rank) in many.iter().zip(1..) {
             writeln!(
                 run,
                 "{} Q0 {} {rank} {} {}",
                 judged.id, hit.id, hit.score, method.name
             )?;
-            ranking.push(hit.id.to_string());
         }
-        each.push(judged::ndcg(&ranking, &judged.judgements, NDCG_DEPTH));
-        recalls += judged::recall(&ranking, &judged.judgements, DEPTH);
     }
     let count = queries.len() as f64;
     let row = Row {
@@ -310,6 +309,19 @@ async fn measure(
         each,
     };
     Ok((row, run))
+}
+
+/// The hits of a search that every leg has answered.
+async fn search(
+    db: &DatabaseManager,
+    judged: &JudgedQuery,
+    query: Query,
+) -> Result<Vec<Hit>, Box<dyn Error>> {
+    let response = db.search_documents(COLLECTION, query).await?;
+    if response.degraded() {
+        return Err(format!("query {}: a leg failed: {:?}", judged.id, response.legs).into());
+    }
+    Ok(response.hits)
 }
 
 fn table(evaluation: &Evaluation) -> String {

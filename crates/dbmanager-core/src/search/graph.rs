@@ -7,7 +7,7 @@ use futures_util::future::join;
 
 use super::{
     fuse::{self, LegHit, LegList},
-    leg::{Failure, Leg},
+    leg::{Failure, Leg, MAX_CANDIDATES},
     legs::{ask, ready},
     reached::{GraphDetail, Reached},
     under_way::Search,
@@ -40,7 +40,8 @@ pub(super) struct Seeds {
     named: bool,
 }
 
-/// The title matches of every collection; the graph leg so far.
+/// The title matches of every collection; the graph leg so far. Beside the metadata leg they are
+/// only asked for where that found nothing.
 pub(super) async fn match_titles(search: &Search<'_>, size: usize) -> Leg {
     if !search.has_words || !search.query.seeds.is_empty() {
         return Leg::new(LegName::Graph);
@@ -113,14 +114,14 @@ pub(super) fn choose_seeds(search: &Search<'_>, others: &[&Leg], titles: &Leg) -
 }
 
 /// The title matches together with what the seeds reach.
-pub(super) async fn expand(search: &Search<'_>, titles: Leg, seeds: &Seeds, size: usize) -> Leg {
+pub(super) async fn expand(search: &Search<'_>, titles: Leg, seeds: &Seeds) -> Leg {
     let mut leg = titles;
-    let Ok((backend, caught_up)) = ready(&search.stores.graph) else {
-        // The title matches have said so, unless the query names seeds and they were not asked.
-        if let (Err(failure), true) = (ready(&search.stores.graph), seeds.named) {
+    let (backend, caught_up) = match ready(&search.stores.graph) {
+        Ok(store) => store,
+        Err(failure) => {
             leg.fail(failure);
+            return leg;
         }
-        return leg;
     };
     let mut reached = Reached::new(search, &seeds.all);
     if !seeds.all.is_empty() {
@@ -128,7 +129,7 @@ pub(super) async fn expand(search: &Search<'_>, titles: Leg, seeds: &Seeds, size
         let (neighbours, links) = join(
             search.until(
                 search.deadlines.expansion,
-                ask_neighbours(search, &**backend, seeds, size),
+                ask_neighbours(search, &**backend, seeds),
             ),
             search.until(
                 search.deadlines.expansion,
@@ -143,14 +144,14 @@ pub(super) async fn expand(search: &Search<'_>, titles: Leg, seeds: &Seeds, size
         match neighbours.and_then(|answer| answer) {
             Ok(neighbours) => {
                 leg.answer(caught_up);
-                leg.saturated |= neighbours.len() >= size;
+                leg.saturated |= neighbours.len() >= MAX_CANDIDATES;
                 reached.add_neighbours(&neighbours);
             }
             Err(error) => leg.fail(Failure::from(&error)),
         }
         leg.elapsed += search.context.runtime().monotonic().saturating_sub(start);
     }
-    reached.merge_into(&mut leg, size);
+    reached.merge_into(&mut leg);
     leg
 }
 
@@ -158,7 +159,6 @@ async fn ask_neighbours(
     search: &Search<'_>,
     backend: &dyn GraphBackend,
     seeds: &Seeds,
-    size: usize,
 ) -> BackendResult<Vec<Neighbour>> {
     let keys: Vec<NodeKey> = seeds.all.iter().map(|seed| seed.key.clone()).collect();
     // The ends of one reference lie in the scope; a longer way may pass through any collection.
@@ -171,7 +171,8 @@ async fn ask_neighbours(
         .depth(search.query.depth)
         .direction(search.query.direction)
         .edge_kinds(search.query.edge_kinds.clone())
-        .limit(size);
+        // All of them as a rule: a score says how good a document is among what the seeds reach.
+        .limit(MAX_CANDIDATES);
     backend.neighbourhood(request).await
 }
 

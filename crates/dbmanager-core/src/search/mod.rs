@@ -238,12 +238,24 @@ fn worse(new: &PageSet, old: &PageSet) -> bool {
 
 /// Runs the legs once, each for `size` candidates, and fuses what they found.
 async fn run(search: &Search<'_>, size: usize) -> Result<PageSet> {
-    let (mut semantic, mut metadata, titles) = join3(
+    let in_text = search.plan.runs(LegName::Metadata);
+    let (mut semantic, mut metadata, mut titles) = join3(
         search.run(LegName::Semantic, legs::semantic(search, size)),
         search.run(LegName::Metadata, legs::metadata(search, size)),
-        search.run(LegName::Graph, graph::match_titles(search, size)),
+        search.run(LegName::Graph, async {
+            match in_text {
+                true => Leg::new(LegName::Graph),
+                false => graph::match_titles(search, size).await,
+            }
+        }),
     )
     .await;
+    // Full text has counted the words of titles. They only stand in where it found nothing.
+    if in_text && metadata.hits.is_empty() {
+        let until = search.deadlines.expansion;
+        let matched = graph::match_titles(search, size);
+        titles = search.run_until(until, LegName::Graph, matched).await;
+    }
     let (of_vectors, of_text, graph) = {
         let until = search.deadlines.expansion;
         let (semantic_others, metadata_others) = ([&metadata, &titles], [&semantic, &titles]);
@@ -252,7 +264,7 @@ async fn run(search: &Search<'_>, size: usize) -> Result<PageSet> {
                 return titles.clone();
             }
             let seeds = graph::choose_seeds(search, &[&semantic, &metadata], &titles);
-            graph::expand(search, titles.clone(), &seeds, size).await
+            graph::expand(search, titles.clone(), &seeds).await
         };
         join3(
             search.until(

@@ -1,28 +1,25 @@
 //! What the graph reaches from the seeds of a search, and how good that is.
 //!
-//! A document's score is `t · title + Σ seed · DECAY^distance ÷ √fan-out` over the seeds that
-//! reach it: a seed counts by how good it is itself (best 1), less the further away it is, and
-//! less the more documents it reaches, for a reference shared with a hundred others says little.
-//! `t` is 1 for a graph search and `HYBRID_TITLE_SHARE` beside the other legs, where full text
-//! has counted the title already.
+//! A document's score is `title + Σ seed · DECAY^distance ÷ √fan-out` over the seeds that reach
+//! it: a seed counts by how good it is itself (best 1), less the further away it is, and less the
+//! more documents it reaches, for a reference shared with a hundred others says little. `title` is
+//! the title match (best 1); beside full text, which has counted the title already, there is none.
 
 use std::{collections::HashMap, sync::Arc};
 
 use super::{
     fuse::{self, LegHit},
     graph::Seed,
-    leg::Leg,
+    leg::{Leg, MAX_CANDIDATES},
     under_way::Search,
 };
 use crate::{
     backend::{Edges, Neighbour, NodeKey},
-    model::{SearchType, TraversalDirection, Version},
+    model::{TraversalDirection, Version},
 };
 
 /// What each reference on the way leaves of a seed's score.
 const DECAY: f64 = 0.5;
-/// The weight of a title match beside the other legs.
-const HYBRID_TITLE_SHARE: f64 = 0.5;
 /// How the graph found a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum GraphDetail {
@@ -200,16 +197,11 @@ impl<'a> Reached<'a> {
     }
 
     /// Adds what was reached to the title matches.
-    pub(super) fn merge_into(mut self, leg: &mut Leg, size: usize) {
-        let share = match self.search.query.search_type {
-            SearchType::Hybrid => HYBRID_TITLE_SHARE,
-            SearchType::Graph | SearchType::Semantic | SearchType::Metadata => 1.0,
-        };
+    pub(super) fn merge_into(mut self, leg: &mut Leg) {
         for found in self.found.values_mut() {
             found.seeds.sort_unstable();
         }
         for hit in &mut leg.hits {
-            hit.score *= share;
             let key = (hit.collection, Arc::clone(&hit.id));
             if let Some(found) = self.found.get(&key) {
                 hit.score += self.score(found);
@@ -227,7 +219,7 @@ impl<'a> Reached<'a> {
         });
         leg.hits.extend(reached);
         fuse::sort_hits(&mut leg.hits);
-        leg.hits.truncate(size);
+        leg.hits.truncate(MAX_CANDIDATES);
     }
 
     fn detail(&self, found: &Found) -> Arc<GraphDetail> {

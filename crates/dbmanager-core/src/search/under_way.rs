@@ -116,11 +116,21 @@ impl<'a> Search<'a> {
 
     /// Runs a leg within its share of the time, unless the plan leaves it out.
     pub(super) async fn run(&self, name: LegName, work: impl Future<Output = Leg>) -> Leg {
+        self.run_until(self.deadlines.legs, name, work).await
+    }
+
+    /// Runs a leg until the deadline, unless the plan leaves it out.
+    pub(super) async fn run_until(
+        &self,
+        deadline: Duration,
+        name: LegName,
+        work: impl Future<Output = Leg>,
+    ) -> Leg {
         if let LegPlan::Skip { outcome, note } = &self.plan.legs[slot(name)] {
             return Leg::skipped(name, outcome.clone(), note);
         }
         let start = self.context.runtime().monotonic();
-        let mut leg = match self.until(self.deadlines.legs, work).await {
+        let mut leg = match self.until(deadline, work).await {
             Ok(leg) => leg,
             Err(error) => Leg::failed(name, Failure::from(&error)),
         };

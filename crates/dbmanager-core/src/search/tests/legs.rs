@@ -67,8 +67,25 @@ async fn one_read_fetches_the_documents_and_no_leg_is_asked_per_hit() {
     assert_eq!(world.reads(), 1);
     assert_eq!(world.vector.requests(), 1);
     assert_eq!(world.relational.requests(), 1);
-    // Titles, neighbours, links between the seeds.
-    assert_eq!(world.graph.requests(), 3);
+    // Neighbours, links between the seeds.
+    assert_eq!(world.graph.requests(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn titles_stand_in_where_full_text_finds_nothing() {
+    let world = small().await;
+    let titles = |found: &SearchResponse| {
+        let best = hit(found, "north");
+        let of_graph = best.contributions.iter().find(|c| c.leg == LegName::Graph);
+        of_graph.and_then(|part| part.detail.clone())
+    };
+    let with_text = world.search(Query::hybrid("pole")).await;
+    assert_eq!(titles(&with_text), None, "counted once");
+
+    world.goes_down(Role::Relational);
+    let without = world.search(Query::hybrid("pole")).await;
+    assert!(leg(&without, LegName::Metadata).degraded());
+    assert_eq!(titles(&without).as_deref(), Some("title match"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -197,7 +214,7 @@ async fn default_weights_follow_the_kind_of_the_embedder() {
     let given = |weights: [f64; 3]| LegWeights(weights.to_vec());
     assert_eq!(
         weights(Query::hybrid("north")).await,
-        given([425.0, 425.0, 150.0])
+        given([450.0, 450.0, 100.0])
     );
     world.set_embedder(Some(Compass {
         kind: EmbedderKind::Lexical,
@@ -205,7 +222,7 @@ async fn default_weights_follow_the_kind_of_the_embedder() {
     }));
     assert_eq!(
         weights(Query::hybrid("north")).await,
-        given([170.0, 680.0, 150.0])
+        given([180.0, 720.0, 100.0])
     );
     let own = Query::hybrid("north").weights(1.0, 1.0, 2.0);
     assert_eq!(weights(own).await, given([250.0, 250.0, 500.0]));
