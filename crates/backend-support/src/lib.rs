@@ -3,5 +3,6 @@
 pub mod connection;
 #[cfg(feature = "http")]
 pub mod http;
+pub mod porter;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;

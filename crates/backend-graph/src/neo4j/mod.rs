@@ -102,7 +102,6 @@ mod ident;
 mod link;
 mod neighbourhood;
 mod paths;
-mod porter;
 mod read;
 mod routing;
 mod schema;

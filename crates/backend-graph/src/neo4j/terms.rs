@@ -2,10 +2,9 @@
 
 use std::fmt::Write;
 
+use dbmanager_backend_support::porter::stem;
 use dbmanager_core::model::Tokenizer;
 use unicode_normalization::{UnicodeNormalization, char::is_combining_mark};
-
-use super::porter::stem;
 
 /// Characters in one run of the trigram tokenizer.
 const RUN: usize = 3;
@@ -18,7 +17,7 @@ pub(super) fn tokens(tokenizer: Tokenizer, text: &str) -> Vec<String> {
     words(text)
         .flat_map(|word| match tokenizer {
             Tokenizer::Trigram => runs(&word),
-            Tokenizer::English => vec![stem(&word)],
+            Tokenizer::English => vec![stem(word)],
             _ => vec![word],
         })
         .map(|word| encode(&word))

@@ -1,9 +1,8 @@
 //! Cuts text into terms, for documents and for queries alike.
 
-mod porter;
-
 use std::collections::HashMap;
 
+use dbmanager_backend_support::porter;
 use dbmanager_core::model::{Document, Tokenizer};
 use unicode_normalization::{UnicodeNormalization, char::is_combining_mark};
 
