@@ -15,7 +15,9 @@ pub struct Capabilities {
     pub durable: bool,
     /// Every applied write is durable without `sync`.
     pub durable_on_apply: bool,
-    /// The store checks the epoch in the statement that writes.
+    /// The store checks the epoch in the statement that writes. If not, the adapter reads the stamp
+    /// before each write: a manager that was followed by another stops at its next one, and what
+    /// it had under way may still land, which the versions make harmless.
     pub epoch_checked: bool,
     /// Vectors come back bit for bit. If not (a store that normalises them), their content hash is
     /// [`ContentHash::of_vector_shapes`], and the numbers are compared within a tolerance.

@@ -101,7 +101,8 @@ impl DocumentState {
 pub struct ApplyRequest {
     /// The collection.
     pub collection: CollectionKey,
-    /// The manager's epoch; a store with a higher one answers `StaleEpoch`.
+    /// The manager's epoch; a store with a higher one answers `StaleEpoch`, atomically if it
+    /// declares `Capabilities::epoch_checked`.
     pub epoch: u64,
     /// The mutations, behind an `Arc` because a request may be sent twice.
     pub mutations: Arc<[Mutation]>,

@@ -23,7 +23,7 @@ cases!(EVERY_ROLE;
     a_stamp_with_a_lower_epoch_is_stale,
     a_stamp_with_lower_progress_is_foreign,
     replace_overwrites_any_stamp,
-    writes_of_an_older_epoch_are_stale needs |c| c.epoch_checked,
+    writes_of_an_older_epoch_are_stale,
     writes_of_a_newer_epoch_are_taken,
     identity_reports_the_highest_version,
     a_stamp_alone_leaves_the_store_empty,
