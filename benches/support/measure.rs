@@ -20,21 +20,30 @@ pub(crate) fn is_trial() -> bool {
 
 /// Measures one call of `once`, and returns the median of all calls in seconds; `None` if a filter
 /// leaves this benchmark out.
-pub(crate) fn measure(
+pub(crate) fn measure(criterion: &mut Criterion, name: &str, once: impl FnMut()) -> Option<f64> {
+    measure_after(criterion, name, || (), once)
+}
+
+/// [`measure`] with something before each call that is not measured.
+pub(crate) fn measure_after(
     criterion: &mut Criterion,
     name: &str,
+    mut before: impl FnMut(),
     mut once: impl FnMut(),
 ) -> Option<f64> {
     let mut times = Vec::new();
     criterion.bench_function(name, |bencher| {
         bencher.iter_custom(|iterations| {
-            let start = Instant::now();
+            let mut total = Duration::ZERO;
             for _ in 0..iterations {
+                before();
                 let started = Instant::now();
                 once();
-                times.push(started.elapsed().as_secs_f64());
+                let elapsed = started.elapsed();
+                times.push(elapsed.as_secs_f64());
+                total += elapsed;
             }
-            start.elapsed()
+            total
         });
     });
     times.sort_by(f64::total_cmp);

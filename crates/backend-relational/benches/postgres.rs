@@ -12,6 +12,8 @@
 #[path = "../../../benches/support/measure.rs"]
 mod measure;
 
+use std::time::Duration;
+
 use dbmanager_backend_relational::postgres::PostgresFactory;
 use dbmanager_core::{
     DatabaseManager, Runtime,
@@ -19,7 +21,7 @@ use dbmanager_core::{
     config::Config,
     model::{Document, Level, Query, Role},
 };
-use measure::{criterion, is_trial, measure, ratio};
+use measure::{criterion, is_trial, measure, measure_after, ratio};
 use sqlx::{
     AssertSqlSafe, PgPool, Row,
     postgres::{PgPoolOptions, PgRow},
@@ -236,9 +238,18 @@ fn main() {
             .for_each(|receipt| drop(receipt.expect("stored")));
     };
     let one = |number: usize| vec![document(number % count)];
-    let journal = measure(&mut criterion, "write one/journal alone", || {
+    // What is journaled is sent to the store all the same, which must not go on meanwhile.
+    let settled = || {
+        runtime.block_on(async {
+            while db.health().stores.iter().any(|store| store.backlog > 0) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        });
+    };
+    let journal = measure_after(&mut criterion, "write one/journal alone", settled, || {
         write(one(next()), Level::Journaled);
     });
+    settled();
     let by_hand = measure(&mut criterion, "write one/raw", || write_raw(one(next())));
     let through = measure(&mut criterion, "write one/facade", || {
         write(one(next()), Level::All)
@@ -256,9 +267,10 @@ fn main() {
             .map(|at| document((number * size + at) % count))
             .collect()
     };
-    let journal = measure(&mut criterion, "write 1,000/journal alone", || {
+    let journal = measure_after(&mut criterion, "write 1,000/journal alone", settled, || {
         write(batch(next()), Level::Journaled);
     });
+    settled();
     let by_hand = measure(&mut criterion, "write 1,000/raw", || {
         write_raw(batch(next()))
     });
@@ -272,9 +284,7 @@ fn main() {
     );
 
     runtime.block_on(async {
-        db.close(std::time::Duration::from_secs(60))
-            .await
-            .expect("closed");
+        db.close(Duration::from_secs(60)).await.expect("closed");
         for schema in [schema.clone(), format!("{schema}_raw")] {
             let drop = format!("DROP SCHEMA IF EXISTS {schema} CASCADE");
             sqlx::raw_sql(AssertSqlSafe(drop))
