@@ -81,9 +81,9 @@ impl Cell {
         }
     }
 
-    /// The receipts of a write in which some store does something else than work.
+    /// Writes what the cell says; `old` is the version of the document that is there already.
     async fn write(&self, db: &DatabaseManager, old: Version) -> Result<Vec<Result<Receipt>>> {
-        let options = |id: &str| Document::new(id).title("new").text("some new words");
+        let document = |id: &str| Document::new(id).title("new").text("some new words");
         macro_rules! at_level {
             ($builder:expr) => {{
                 let builder = $builder.level(self.level);
@@ -94,18 +94,18 @@ impl Cell {
             }};
         }
         let one = match self.write {
-            Write::Upsert => at_level!(db.store_document("c", options("new"))).await,
+            Write::Upsert => at_level!(db.store_document("c", document("new"))).await,
             Write::Delete => at_level!(db.delete_document("c", "old")).await,
             Write::IfVersion => {
-                let write = db.store_document("c", options("old"));
+                let write = db.store_document("c", document("old"));
                 at_level!(write.precondition(Precondition::Version(old))).await
             }
             Write::IfAbsent => {
-                let write = db.store_document("c", options("new"));
+                let write = db.store_document("c", document("new"));
                 at_level!(write.precondition(Precondition::Absent)).await
             }
             Write::Batch => {
-                let documents = ["n0", "n1", "n2"].map(options);
+                let documents = ["n0", "n1", "n2"].map(document);
                 return at_level!(db.store_documents("c", documents)).await;
             }
         };
