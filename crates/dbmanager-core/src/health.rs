@@ -282,6 +282,7 @@ impl Monitor {
             let results = self.probe_all(&room).await;
             self.observe(&room, results);
             tokio::select! {
+                biased;
                 () = room.runtime.sleep(self.settings.interval) => {}
                 () = room.closing() => {}
             }

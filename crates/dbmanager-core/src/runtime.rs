@@ -1,7 +1,9 @@
 //! Time, randomness and spawning, handed down from `open` as one value.
 //!
 //! Nothing else in the library reads a clock, draws a random number or spawns: a seeded
-//! simulation supplies its own [`RuntimeServices`] and drives the real code.
+//! simulation supplies its own [`RuntimeServices`] and drives the real code. For the same reason
+//! every `select!` is `biased`, since others draw their order from the thread, and no order comes
+//! from walking a hash map.
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 

@@ -299,16 +299,19 @@ pub(super) fn hostile_document(id: &str) -> Document {
     document
 }
 
-/// Splitmix64 (Steele, Lea and Flood 2014): small, and the same on every machine.
+/// Random numbers from a seed by SplitMix64 (Steele, Lea and Flood 2014): small, and the same on
+/// every machine.
 #[derive(Clone, Debug)]
-pub(super) struct Seeded(u64);
+pub struct Seeded(u64);
 
 impl Seeded {
-    pub(super) fn new(seed: u64) -> Self {
+    /// The numbers of this seed.
+    pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    pub(super) fn next_u64(&mut self) -> u64 {
+    /// The next number.
+    pub fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -317,16 +320,17 @@ impl Seeded {
     }
 
     /// A number below `bound`, which is at least 1; the bias is far below what a test can see.
-    pub(super) fn below(&mut self, bound: usize) -> usize {
+    pub fn below(&mut self, bound: usize) -> usize {
         (self.next_u64() % bound as u64) as usize
     }
 
     /// A number from 0 to below 1.
-    pub(super) fn unit(&mut self) -> f64 {
+    pub fn unit(&mut self) -> f64 {
         (self.next_u64() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    pub(super) fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
+    /// One of these, of which there is at least one.
+    pub fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
         &of[self.below(of.len())]
     }
 

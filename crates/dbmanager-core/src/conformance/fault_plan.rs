@@ -195,6 +195,13 @@ impl Faults {
         Some(state.rates.longest_delay.mul_f64(share))
     }
 
+    /// How late something arrives that arrives late.
+    pub(super) fn draw_lateness(&self) -> Duration {
+        let mut state = self.lock();
+        let share = state.seeded.unit();
+        state.rates.longest_delay.mul_f64(share)
+    }
+
     /// The fault of this call, already counted.
     pub(super) fn draw(&self, kind: CallKind) -> Fault {
         let mut state = self.lock();

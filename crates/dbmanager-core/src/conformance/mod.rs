@@ -23,7 +23,8 @@
 //! a seed. The suite repeats what failed for a transient reason, as repair does, so every case
 //! holds through it too; and it checks that an error which claims `NotApplied` tells the truth.
 //!
-//! Journals have a suite of their own, [`JournalSuite`].
+//! Journals have a suite of their own, [`JournalSuite`]. [`simulation`] runs a whole manager, its
+//! journal and its stores from one seed.
 
 /// Ends the case with a message unless the condition holds.
 macro_rules! ensure {
@@ -64,10 +65,12 @@ mod fault_plan;
 mod faulty;
 mod filters;
 mod journal;
+pub mod simulation;
 mod subject;
 mod suite;
 mod trial;
 
+pub use data::Seeded;
 pub use fault_plan::{FaultCounts, FaultRates, Faults};
 pub use faulty::Faulty;
 pub use journal::{JournalInstance, JournalSubject, JournalSuite};

@@ -196,6 +196,7 @@ impl ManagerBuilder {
             sends,
         );
         tokio::select! {
+            biased;
             opened = opening => opened,
             error = renewing => Err(journal_error(error)),
         }

@@ -29,6 +29,12 @@ impl MemoryPlace {
         Self(Arc::new(Mutex::new(self.lock().clone())))
     }
 
+    /// Puts the data back to that of another place, as a restored backup does.
+    pub fn restore(&self, from: &Self) {
+        let data = from.lock().clone();
+        *self.lock() = data;
+    }
+
     /// Loses one document with its version, in every generation of the collection: damage for
     /// tests of whatever should find it.
     pub fn lose(&self, collection: &str, id: &str) {

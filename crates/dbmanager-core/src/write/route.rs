@@ -217,6 +217,7 @@ impl WriteRoom {
                 return answer;
             }
             tokio::select! {
+                biased;
                 () = changed.notified() => {}
                 () = self.runtime.sleep(left) => {}
                 () = self.closing() => {}

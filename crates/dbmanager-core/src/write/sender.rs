@@ -151,6 +151,7 @@ impl Sender {
             .min(LONGEST_BACK_OFF);
         let closing = self.room.closing();
         tokio::select! {
+            biased;
             () = runtime.sleep(wait) => {}
             () = closing => {}
         }

@@ -41,6 +41,7 @@ pub(crate) async fn run_truncation(room: Arc<WriteRoom>) {
             }
         };
         tokio::select! {
+            biased;
             () = room.runtime.sleep(wait) => {}
             () = room.closing() => {}
         }

@@ -244,15 +244,17 @@ impl Backlog {
         inner.learn(Learnt::Forgotten(slot(role)));
     }
 
-    /// Documents with live entries, for comparing them with what a store holds.
+    /// Documents with live entries, for comparing them with what a store holds; in their order.
     pub(crate) fn live_documents(&self) -> Vec<DocumentKey> {
         let inner = self.lock();
-        inner
+        let live = inner
             .documents
             .iter()
-            .filter(|(_, d)| !d.versions.is_empty())
-            .map(|(k, _)| k.clone())
-            .collect()
+            .filter(|(_, d)| !d.versions.is_empty());
+        let mut keys: Vec<_> = live.map(|(key, _)| key.clone()).collect();
+        drop(inner);
+        keys.sort_unstable();
+        keys
     }
 
     /// Forgets every parked mark of a store, which is about to be filled anew.

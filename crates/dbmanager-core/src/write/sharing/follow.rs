@@ -35,6 +35,7 @@ pub(in crate::write) async fn run_following(room: Arc<WriteRoom>) {
             }
         }
         tokio::select! {
+            biased;
             () = journal.wait_for_changes() => {}
             () = room.closing() => {}
         }
@@ -288,6 +289,7 @@ pub(in crate::write) async fn run_publishing(room: Arc<WriteRoom>) {
         unpublished.extend(room.confirmations(room.backlog.take_learnt()));
         if unpublished.is_empty() {
             tokio::select! {
+                biased;
                 () = room.backlog.learnt.notified() => {}
                 () = room.closing() => {}
             }
@@ -301,6 +303,7 @@ pub(in crate::write) async fn run_publishing(room: Arc<WriteRoom>) {
             Err(error) => {
                 tracing::debug!(%error, "confirmations are not published yet");
                 tokio::select! {
+                    biased;
                     () = room.runtime.sleep(super::LOOK) => {}
                     () = room.closing() => {}
                 }

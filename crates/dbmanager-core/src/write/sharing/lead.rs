@@ -48,6 +48,7 @@ pub(in crate::write) async fn run_lease(room: Arc<WriteRoom>) {
             }
         }
         tokio::select! {
+            biased;
             () = room.runtime.sleep(beat) => {}
             () = sharing.lease_is_free.notified() => {}
             () = room.closing() => {}

@@ -108,6 +108,7 @@ impl WriteRoom {
         let mut sending = sharing.sending.subscribe();
         while !self.is_sender() && !self.is_closing() {
             tokio::select! {
+                biased;
                 // The sender of the watch lives as long as the room.
                 _ = sending.changed() => {}
                 () = self.runtime.sleep(LOOK) => {}
@@ -188,6 +189,7 @@ impl WriteRoom {
                 .with("version", version));
             }
             tokio::select! {
+                biased;
                 () = followed => {}
                 () = self.runtime.sleep(left) => {}
                 () = self.closing() => {}
