@@ -582,7 +582,7 @@ impl StoreCheck<'_> {
                 } else {
                     Precondition::Version(truth.version)
                 },
-                authority: Some(Head {
+                known: Some(Head {
                     version: truth.version,
                     deleted,
                 }),

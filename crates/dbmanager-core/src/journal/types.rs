@@ -31,14 +31,16 @@ pub struct IdempotencyKey {
     pub input_hash: [u8; 32],
 }
 
-/// A precondition with what the authority holds, for history that the journal has let go of.
+/// A precondition with what is known of the document beside the journal, which may have let go of
+/// its history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PreconditionRequest {
     /// What must hold.
     pub precondition: Precondition,
-    /// What the authority held while the id's truncation was pinned; `None`: nothing. The newest of
-    /// this and the journal's own live entries counts.
-    pub authority: Option<Head>,
+    /// The newest live entry that the caller knows of, which the journal may be letting go of at
+    /// this moment, else what the authority holds; read while the id's truncation was pinned.
+    /// `None`: nothing. The newest of this and the journal's own live entries counts.
+    pub known: Option<Head>,
 }
 
 /// One write to append.

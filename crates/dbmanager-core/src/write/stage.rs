@@ -16,8 +16,8 @@ use crate::{
     Error, ErrorKind, Result, WriteOutcome,
     backend::{DocumentState, Head},
     journal::{
-        AppendRequest, Appended, Change, IdempotencyKey, JournalErrorKind, OperationLookup,
-        PreconditionRequest,
+        AppendRequest, Appended, Change, EntryKind, IdempotencyKey, JournalErrorKind,
+        OperationLookup, PreconditionRequest,
     },
     model::{Collection, CollectionKey, OperationId, Receipt, Version},
 };
@@ -260,7 +260,8 @@ impl WriteRoom {
         requests
     }
 
-    /// What the authority holds of an id whose history the journal has let go of.
+    /// What is known of the document now. A live entry is named as well: a truncation that began
+    /// before the id was pinned may be letting go of it.
     async fn precondition(
         &self,
         collection: &CollectionKey,
@@ -270,14 +271,16 @@ impl WriteRoom {
             return Ok(None);
         };
         let document = DocumentKey::new(collection.clone(), Arc::clone(&item.id));
-        let authority = if self.backlog.newest(&document).is_some() {
-            None
-        } else {
-            self.authority_head(collection, &item.id).await?
+        let known = match self.backlog.newest(&document) {
+            Some(newest) => Some(Head {
+                version: newest.version,
+                deleted: newest.kind != EntryKind::Upsert,
+            }),
+            None => self.authority_head(collection, &item.id).await?,
         };
         Ok(Some(PreconditionRequest {
             precondition,
-            authority,
+            known,
         }))
     }
 

@@ -296,18 +296,18 @@ impl Group {
     }
 }
 
-/// Whether the newest of what the journal and the authority know fulfils the precondition.
+/// Whether the newest of what the journal and the caller know fulfils the precondition.
 fn check_precondition(group: &Group, request: &AppendRequest) -> JournalResult<()> {
     let Some(PreconditionRequest {
         precondition,
-        authority,
+        known,
     }) = &request.precondition
     else {
         return Ok(());
     };
     let document = (request.collection.generation, Arc::clone(&request.id));
     let journal = group.heads.get(&document).copied();
-    let newest = [journal, *authority]
+    let newest = [journal, *known]
         .into_iter()
         .flatten()
         .max_by_key(|head| head.version);

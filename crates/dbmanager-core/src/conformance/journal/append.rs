@@ -232,7 +232,7 @@ pub(super) async fn a_precondition_on_truncated_history_asks_the_authority(
     let with_authority = |f: &Fixture, precondition| AppendRequest {
         precondition: Some(PreconditionRequest {
             precondition,
-            authority: Some(Head {
+            known: Some(Head {
                 version: written.version,
                 deleted: false,
             }),

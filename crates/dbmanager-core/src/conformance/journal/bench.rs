@@ -178,7 +178,7 @@ impl Fixture {
         AppendRequest {
             precondition: Some(PreconditionRequest {
                 precondition,
-                authority: None,
+                known: None,
             }),
             ..self.upsert(id)
         }

@@ -101,7 +101,7 @@ pub(super) async fn preconditions_know_what_another_opening_let_go_of(bench: Ben
     let stale = |precondition| AppendRequest {
         precondition: Some(PreconditionRequest {
             precondition,
-            authority: Some(Head {
+            known: Some(Head {
                 version: old,
                 deleted: false,
             }),

@@ -231,9 +231,9 @@ pub(super) fn check_generation(
     }
 }
 
-/// Whether the newest of what the journal and the authority know fulfils the precondition.
+/// Whether the newest of what the journal and the caller know fulfils the precondition.
 fn check_precondition(request: &PreconditionRequest, journal: Option<Head>) -> JournalResult<()> {
-    let newest = [journal, request.authority]
+    let newest = [journal, request.known]
         .into_iter()
         .flatten()
         .max_by_key(|head| head.version);
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn preconditions_look_at_the_newest_of_journal_and_authority() {
+    fn preconditions_look_at_the_newest_of_journal_and_caller() {
         let (absent, version) = (Precondition::Absent, |v| {
             Precondition::Version(Version::from_u64(v))
         });
@@ -294,10 +294,10 @@ mod tests {
             (version(1), Some(head(2, true)), Some(head(1, false)), false),
             (version(3), Some(head(2, false)), None, false),
         ];
-        for (precondition, journal, authority, expected) in cases {
+        for (precondition, journal, known, expected) in cases {
             let request = PreconditionRequest {
                 precondition,
-                authority,
+                known,
             };
             assert_eq!(
                 check_precondition(&request, journal).is_ok(),
