@@ -392,7 +392,13 @@ impl DatabaseManager {
                 id,
                 live,
                 ..
-            } => self.accepted_status(&DocumentKey::new(collection, id), version, live),
+            } => {
+                if live {
+                    let deadline = room.runtime.monotonic() + room.settings.timeout;
+                    room.until_shown(operation_id, version, deadline).await?;
+                }
+                self.accepted_status(&DocumentKey::new(collection, id), version, live)
+            }
             OperationLookup::Refused => OperationStatus::NeverAccepted,
             OperationLookup::Expired => OperationStatus::Expired,
             OperationLookup::Unknown => {

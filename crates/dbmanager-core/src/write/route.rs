@@ -9,6 +9,7 @@ use super::{
     WriteRoom,
     backlog::DocumentKey,
     decide::{Answer, Demand, decide},
+    journal_error,
     prepare::discard,
     stage::{Stage, append_error},
 };
@@ -19,6 +20,9 @@ use crate::{
         Document, Level, OnTimeout, OperationId, Precondition, Receipt, StoreReceipt, Version,
     },
 };
+
+/// The wait between two looks for a write that is about to be seen.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
 
 /// What a write does to its document.
 #[derive(Clone, Debug)]
@@ -121,9 +125,14 @@ impl WriteRoom {
                     answers.push(Some(answer));
                     continue;
                 }
-                Stage::Repeated(document, operation, version) => Ok((document, operation, version)),
+                Stage::Repeated(document, operation, version) => {
+                    Ok(((document, operation, version), true))
+                }
                 Stage::Ready { item, .. } => match appended.next_if(|(at, _)| *at == index) {
-                    Some((_, result)) => result.and_then(|a| accepted(a, item.operation_id)),
+                    Some((_, result)) => result.and_then(|appended| {
+                        let repeated = matches!(appended, Appended::Repeated(_));
+                        Ok((accepted(appended, item.operation_id)?, repeated))
+                    }),
                     None => Err(rejected(Error::new(
                         ErrorKind::Internal,
                         "a write was not appended",
@@ -138,7 +147,13 @@ impl WriteRoom {
                 Err(error) => Some(Err(error)),
             });
         }
-        for (index, (document, operation_id, version)) in waiting {
+        for (index, ((document, operation_id, version), repeated)) in waiting {
+            if repeated && let Err(error) = self.until_shown(operation_id, version, deadline).await
+            {
+                let outcome = WriteOutcome::Indeterminate(operation_id);
+                answers[index] = Some(Err(error.with_outcome(outcome)));
+                continue;
+            }
             let answer = self
                 .settle(&document, version, options, deadline, false)
                 .await;
@@ -186,6 +201,36 @@ impl WriteRoom {
             .await;
         let receipt = self.receipt(&document, operation_id, version, options.level, answer);
         conclude(receipt, answer, options)
+    }
+
+    /// Waits until the backlog shows an accepted write that the journal holds live. Whoever appended
+    /// it may not have come to that yet, and another instance's has yet to be followed; until then
+    /// it would pass for one that every store holds.
+    ///
+    /// # Errors
+    /// The journal cannot be read, or the time ran out.
+    pub(crate) async fn until_shown(
+        &self,
+        operation_id: OperationId,
+        version: Version,
+        deadline: Duration,
+    ) -> Result<()> {
+        while !self.backlog.shows(version) {
+            let lookup = self.journal.operation(operation_id).await;
+            match lookup.map_err(journal_error)? {
+                OperationLookup::Accepted { live: true, .. } => {}
+                _ => return Ok(()),
+            }
+            if self.runtime.monotonic() >= deadline {
+                return Err(Error::new(
+                    ErrorKind::Timeout,
+                    "the write is in the journal and was not seen here in time",
+                )
+                .with("version", version));
+            }
+            self.runtime.sleep(BETWEEN_LOOKS).await;
+        }
+        Ok(())
     }
 
     /// Waits until the level is reached, cannot be reached now (or, if `patient`, cannot be reached

@@ -138,6 +138,11 @@ impl Backlog {
         self.lock().newest(document)
     }
 
+    /// Whether the entry has come here, be it that it is void by now.
+    pub(crate) fn shows(&self, version: Version) -> bool {
+        self.lock().entries.contains_key(&version)
+    }
+
     /// Whether the version is still live.
     pub(crate) fn is_live(&self, version: Version) -> bool {
         let inner = self.lock();
