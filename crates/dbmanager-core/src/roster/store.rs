@@ -279,13 +279,37 @@ impl Store {
 
     async fn verify(&self, backend: &AnyBackend, moment: Moment) -> BackendResult<()> {
         let plain = backend.as_backend();
-        let identity = plain.identity().await?;
+        let mut identity = plain.identity().await?;
         if !self.sends.load(Ordering::Acquire) {
             return self.verify_as_standby(&identity).await;
         }
+        loop {
+            match self
+                .verify_as_sender(plain.as_ref(), &identity, moment)
+                .await
+            {
+                Err(error) if error.kind() == BackendErrorKind::Foreign => {
+                    let before = identity.stamp;
+                    identity = plain.identity().await?;
+                    if identity.stamp == before {
+                        return Err(error);
+                    }
+                    // A stamp that an earlier manager had sent arrived in between.
+                }
+                verified => return verified,
+            }
+        }
+    }
+
+    async fn verify_as_sender(
+        &self,
+        backend: &dyn Backend,
+        identity: &Identity,
+        moment: Moment,
+    ) -> BackendResult<()> {
         let facts = self.facts().await?;
         let record = self.record();
-        let judgement = judge(&identity, &record, facts, moment)?;
+        let judgement = judge(identity, &record, facts, moment)?;
         if let Judgement::Lacking(reason) = judgement
             && !matches!(
                 record.state,
@@ -296,9 +320,9 @@ impl Store {
             self.update(|r| r.state = lacking_state(r.role)).await?;
         }
         // The stamp may be ahead of the roster: the stores are stamped before the journal truncates.
-        let stamped = identity.stamp.map_or(Version::ZERO, |stamp| stamp.progress);
-        self.stamp(plain.as_ref(), self.record().progress.max(stamped))
-            .await?;
+        let stamped = identity.stamp.as_ref().map(|stamp| stamp.progress);
+        let progress = self.record().progress.max(stamped.unwrap_or(Version::ZERO));
+        self.stamp(backend, progress).await?;
         if !record.stamped {
             self.update(|r| r.stamped = true).await?;
         }
