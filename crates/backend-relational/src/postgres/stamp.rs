@@ -75,10 +75,8 @@ pub(super) async fn write(transaction: &mut PgConnection, request: &StampRequest
         .execute(&mut *transaction)
         .await?;
     let new = &request.stamp;
-    if let Some(held) = read(transaction).await?
-        && !request.replace
-    {
-        held.check_successor(new)?;
+    if let Some(held) = read(transaction).await? {
+        request.check_over(&held)?;
     }
     let epoch = i64::try_from(new.epoch).map_err(|_| {
         BackendError::new(

@@ -73,10 +73,8 @@ pub fn identity(connection: &Connection) -> JobResult<Identity> {
 /// higher epoch.
 pub fn write(connection: &Connection, request: &StampRequest) -> JobResult<()> {
     let new = &request.stamp;
-    if let Some(held) = read(connection)?
-        && !request.replace
-    {
-        held.check_successor(new)?;
+    if let Some(held) = read(connection)? {
+        request.check_over(&held)?;
     }
     let epoch = i64::try_from(new.epoch)
         .map_err(|_| JobError::refused("an epoch above 2^63 - 1 cannot be stored"))?;

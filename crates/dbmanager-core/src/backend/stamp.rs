@@ -83,8 +83,8 @@ impl Identity {
 pub struct StampRequest {
     /// The stamp to write.
     pub stamp: Stamp,
-    /// Replaces a stamp with another journal or store id, or a higher epoch or progress. Without
-    /// it such a stamp refuses (`Foreign`, or `StaleEpoch` for the epoch).
+    /// Replaces the stamp of another journal, whatever it is, and of the same journal that of
+    /// another store. Without it such a stamp refuses. See [`StampRequest::check_over`].
     pub replace: bool,
 }
 
@@ -97,9 +97,28 @@ impl StampRequest {
         }
     }
 
-    /// Replaces whatever stamp is there.
+    /// Replaces the stamp of another journal or of another store.
     pub fn replace(mut self) -> Self {
         self.replace = true;
         self
+    }
+
+    /// Whether this stamp may take the place of `held`: always a successor of it
+    /// ([`Stamp::check_successor`]), and one that replaces also over the stamp of another journal,
+    /// or of another store with an epoch that is not higher. Within its journal and store not even
+    /// that one goes back: it may be an old one that arrives late.
+    ///
+    /// # Errors
+    /// `Foreign` or `StaleEpoch`, as of [`Stamp::check_successor`].
+    pub fn check_over(&self, held: &Stamp) -> BackendResult<()> {
+        if !self.replace
+            || held.journal_id == self.stamp.journal_id && held.store_id == self.stamp.store_id
+        {
+            held.check_successor(&self.stamp)
+        } else if held.journal_id == self.stamp.journal_id {
+            held.check_epoch(self.stamp.epoch)
+        } else {
+            Ok(())
+        }
     }
 }

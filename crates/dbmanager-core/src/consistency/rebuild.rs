@@ -160,6 +160,17 @@ impl Rebuild {
                 .await
                 .map_err(|e| self.failed(e))?;
         }
+        // What was sent to the store so far may arrive yet, the drops above not least: from here on
+        // it comes too late.
+        self.room
+            .journal
+            .raise_epoch(epoch)
+            .await
+            .map_err(journal_error)?;
+        store
+            .stamp(backend.as_ref(), Version::ZERO)
+            .await
+            .map_err(|e| self.failed(e))?;
         self.room.backlog.clear_parked(self.role);
         store.set_rebuilding(true);
         store.want_reconcile();

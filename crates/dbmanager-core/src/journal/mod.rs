@@ -43,9 +43,16 @@ pub trait Journal: Send + Sync + fmt::Debug {
     /// The identity of this journal.
     fn journal_id(&self) -> JournalId;
 
-    /// The number of this opening; raised durably, by 1, before `open` returned. Of a shared
-    /// journal: see [`SharedJournal`].
+    /// The number of this opening; raised durably, by 1, before `open` returned, and by
+    /// [`Journal::raise_epoch`]. Of a shared journal: see [`SharedJournal`].
     fn epoch(&self) -> u64;
+
+    /// Raises the epoch above what it was and above `above`, durably, and returns it. A store that
+    /// is stamped with it refuses what was sent to it before and has yet to arrive.
+    ///
+    /// # Errors
+    /// `NotSender` if another opening of a shared journal sends to the stores.
+    async fn raise_epoch(&self, above: u64) -> JournalResult<u64>;
 
     /// The highest version ever issued, or lifted to by [`Journal::lift_mark`]. Of a shared
     /// journal: as this opening last saw it; others may have issued higher ones since.

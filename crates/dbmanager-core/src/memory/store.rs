@@ -229,8 +229,8 @@ impl<R: MemoryRole> Backend for MemoryStore<R> {
 
     async fn write_stamp(&self, request: StampRequest) -> BackendResult<()> {
         let mut data = self.data()?;
-        if let (Some(held), false) = (&data.stamp, request.replace) {
-            held.check_successor(&request.stamp)?;
+        if let Some(held) = &data.stamp {
+            request.check_over(held)?;
         }
         data.stamp = Some(request.stamp);
         Ok(())

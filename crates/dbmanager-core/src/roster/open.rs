@@ -318,11 +318,22 @@ async fn adopt(
             .map_err(journal_failed)?;
     }
     let record = store.record();
+    let held = identity.stamp.as_ref();
+    let held = held.filter(|held| held.journal_id == opening.journal.journal_id());
+    if let Some(held) = held.filter(|held| held.epoch >= opening.journal.epoch()) {
+        opening
+            .journal
+            .raise_epoch(held.epoch)
+            .await
+            .map_err(journal_failed)?;
+    }
+    let same = held.filter(|held| held.store_id == record.store_id);
+    let progress = same.map_or(record.progress, |held| held.progress.max(record.progress));
     let stamp = Stamp {
         store_id: record.store_id,
         journal_id: opening.journal.journal_id(),
         epoch: opening.journal.epoch().saturating_sub(1),
-        progress: record.progress,
+        progress,
     };
     tracing::warn!(role = %store.role, service = %store.service, "store adopted; run check_consistency");
     backend

@@ -33,6 +33,7 @@ pub(crate) async fn run_sender(room: Arc<WriteRoom>, store: Arc<Store>) {
         room,
         store,
         ready: HashMap::new(),
+        epoch: 0,
         failures: 0,
         alone: 0,
     };
@@ -67,6 +68,8 @@ struct Sender {
     /// Collections that were made ready in this store since it was last opened, as they were then:
     /// one whose embedding space is decided later is made ready again.
     ready: HashMap<CollectionKey, CollectionOptions>,
+    /// The epoch at the beginning of the step.
+    epoch: u64,
     failures: u32,
     /// Documents still to be sent one by one, since the store refused a batch as a whole and only
     /// so the one to blame is found.
@@ -76,6 +79,7 @@ struct Sender {
 impl Sender {
     async fn step(&mut self) -> BackendResult<Step> {
         let role = self.store.role;
+        self.epoch = self.room.journal.epoch();
         if self.room.backlog.participation(role) == Participation::NeedsRestore {
             return Ok(Step::Idle);
         }
@@ -129,7 +133,9 @@ impl Sender {
     /// hammer a failing store.
     async fn back_off(&mut self, error: &BackendError) {
         self.store.note_failure(error);
-        if error.kind() == BackendErrorKind::StaleEpoch {
+        // If the epoch was raised meanwhile, it was this manager that the request came too late for.
+        let own = self.room.journal.epoch() > self.epoch;
+        if error.kind() == BackendErrorKind::StaleEpoch && !own {
             self.room.fence(error);
         }
         let text = Arc::from(error.to_string());

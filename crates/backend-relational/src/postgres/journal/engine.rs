@@ -203,6 +203,14 @@ impl Engine {
         self.epoch.load(Ordering::Acquire)
     }
 
+    /// Uses this epoch from now on.
+    pub(super) fn set_epoch(&self, epoch: u64) {
+        self.epoch.store(epoch, Ordering::Release);
+        if let Some(lease) = &mut self.shown().lease {
+            lease.epoch = epoch;
+        }
+    }
+
     pub(super) fn take_lease(&self, lease: Lease) {
         self.epoch.store(lease.epoch, Ordering::Release);
         self.shown().lease = Some(lease);

@@ -63,10 +63,46 @@ impl Engine {
         Ok(Some(lease))
     }
 
+    /// Raises the sender's epoch above what it is and above `above`.
+    pub(super) async fn raise_epoch(&self, above: u64) -> JournalResult<u64> {
+        let attempt = self.bounded(async {
+            let mut transaction = Transaction::begin(self).await?;
+            transaction.check_sender()?;
+            transaction.facts.epoch = transaction.facts.epoch.max(above) + 1;
+            let holder = Some(self.instance_name.clone());
+            transaction.publish(ChangeKind::Sender, None, Vec::new(), holder);
+            Ok(transaction)
+        });
+        let transaction = attempt.await?;
+        let before = self.own_epoch();
+        let raised = transaction.facts.epoch;
+        // Before the commit: whoever compares the two next has waited for the row until then, and
+        // must find them equal.
+        self.set_epoch(raised);
+        match self.commit(transaction).await {
+            Ok(()) => Ok(raised),
+            Err(error) => {
+                // If it was committed after all, the next comparison ends the lease.
+                self.set_epoch(before);
+                Err(error)
+            }
+        }
+    }
+
     /// Lets the lease last from now.
     pub(super) async fn renew(&self) -> JournalResult<Lease> {
+        loop {
+            let epoch = self.own_epoch();
+            match self.renew_under(epoch).await {
+                // It was raised meanwhile, by this opening.
+                Err(_) if self.own_epoch() != epoch => {}
+                renewed => return renewed,
+            }
+        }
+    }
+
+    async fn renew_under(&self, epoch: u64) -> JournalResult<Lease> {
         let asked_at = self.runtime.monotonic();
-        let epoch = self.own_epoch();
         let update = async {
             let mut connection = self.connection().await?;
             let update = sqlx::query(
@@ -81,7 +117,9 @@ impl Engine {
             Ok(updated.rows_affected() == 1)
         };
         if !self.bounded(update).await? {
-            self.lose_lease();
+            if self.own_epoch() == epoch {
+                self.lose_lease();
+            }
             return Err(JournalError::new(
                 JournalErrorKind::NotSender,
                 "another instance has taken the lease",

@@ -165,6 +165,10 @@ impl Journal for PostgresJournal {
         Some(self)
     }
 
+    async fn raise_epoch(&self, above: u64) -> JournalResult<u64> {
+        self.engine.raise_epoch(above).await
+    }
+
     async fn lift_mark(&self, version: Version) -> JournalResult<()> {
         if version > Version::MAX {
             return Err(JournalError::new(

@@ -23,6 +23,7 @@ cases!(EVERY_ROLE;
     a_stamp_with_a_lower_epoch_is_stale,
     a_stamp_with_lower_progress_is_foreign,
     replace_overwrites_any_stamp,
+    replace_takes_nothing_back_within_its_journal,
     writes_of_an_older_epoch_are_stale,
     writes_of_a_newer_epoch_are_taken,
     identity_reports_the_highest_version,
@@ -149,6 +150,46 @@ async fn replace_overwrites_any_stamp(trial: Trial) -> CaseResult {
         .stamp(StampRequest::new(new.clone()).replace())
         .await?;
     ensure_eq!(client.identity().await?.stamp, Some(new), "stamp");
+    Ok(())
+}
+
+async fn replace_takes_nothing_back_within_its_journal(trial: Trial) -> CaseResult {
+    let client = trial.open().await?;
+    let held = Stamp {
+        progress: version(5),
+        ..stamp(5)
+    };
+    client.stamp(StampRequest::new(held.clone())).await?;
+    let another_store = Stamp {
+        store_id: StoreId::from_u128(8),
+        progress: Version::ZERO,
+        ..stamp(4)
+    };
+    let lower_progress = Stamp {
+        progress: version(4),
+        ..stamp(5)
+    };
+    for (new, kind) in [
+        (another_store.clone(), BackendErrorKind::StaleEpoch),
+        (stamp(4), BackendErrorKind::StaleEpoch),
+        (lower_progress, BackendErrorKind::Foreign),
+    ] {
+        let answer = client.stamp(StampRequest::new(new).replace()).await;
+        expect_kind(answer, kind, "write_stamp")?;
+        ensure_eq!(
+            client.identity().await?.stamp,
+            Some(held.clone()),
+            "stamp after a refused one"
+        );
+    }
+    let another_store = Stamp {
+        epoch: 5,
+        ..another_store
+    };
+    client
+        .stamp(StampRequest::new(another_store.clone()).replace())
+        .await?;
+    ensure_eq!(client.identity().await?.stamp, Some(another_store), "stamp");
     Ok(())
 }
 

@@ -46,7 +46,16 @@ impl Journal for EmbeddedJournal {
     }
 
     fn epoch(&self) -> u64 {
-        self.engine.epoch
+        self.engine.epoch()
+    }
+
+    async fn raise_epoch(&self, above: u64) -> JournalResult<u64> {
+        let raised = self
+            .engine
+            .submit(Size::SMALL, move |group| group.raise_epoch(above).map(Ok))
+            .await?;
+        self.engine.note_epoch(raised);
+        Ok(raised)
     }
 
     fn mark(&self) -> Version {

@@ -28,7 +28,7 @@ pub(super) struct Engine {
     pub(super) options: JournalOptions,
     pub(super) storage: Arc<dyn JournalStorage>,
     pub(super) journal_id: JournalId,
-    pub(super) epoch: u64,
+    epoch: AtomicU64,
     /// Held for reading by every job; taken out when the journal closes, after the last of them.
     pub(super) database: Arc<RwLock<Option<Database>>>,
     pub(super) queue: Mutex<Queue>,
@@ -56,7 +56,7 @@ impl Engine {
             options,
             storage: opened.storage,
             journal_id: opened.journal_id,
-            epoch: opened.epoch,
+            epoch: AtomicU64::new(opened.epoch),
             database: Arc::new(RwLock::new(Some(opened.database))),
             queue: Mutex::default(),
             state: Mutex::default(),
@@ -87,6 +87,15 @@ impl Engine {
             || state.refused_for_room
             || index.entries() >= self.options.max_entries
             || index.bytes() >= self.options.max_bytes;
+    }
+
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Takes note of an epoch that was committed.
+    pub(super) fn note_epoch(&self, epoch: u64) {
+        self.epoch.fetch_max(epoch, Ordering::AcqRel);
     }
 
     /// The highest version issued and committed.

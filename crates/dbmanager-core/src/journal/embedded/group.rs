@@ -171,6 +171,14 @@ impl<'group, 'txn> Group<'group, 'txn> {
         Ok(Ok(OperationLookup::Refused))
     }
 
+    /// Raises the epoch above what it is and above this.
+    pub(super) fn raise_epoch(&mut self, above: u64) -> Result<u64, Failure> {
+        let epoch = self.tables.number(meta::EPOCH)?.max(above) + 1;
+        self.tables.set_number(meta::EPOCH, epoch)?;
+        self.changed = true;
+        Ok(epoch)
+    }
+
     /// Raises the mark.
     pub(super) fn lift_mark(&mut self, version: Version) -> Result<(), JournalError> {
         if version > Version::MAX {

@@ -75,7 +75,7 @@ impl fmt::Debug for EmbeddedJournal {
         f.debug_struct("EmbeddedJournal")
             .field("storage", &self.engine.storage)
             .field("journal_id", &self.engine.journal_id)
-            .field("epoch", &self.engine.epoch)
+            .field("epoch", &self.engine.epoch())
             .finish_non_exhaustive()
     }
 }
