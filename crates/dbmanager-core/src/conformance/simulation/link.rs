@@ -39,6 +39,8 @@ pub enum Applied<'a> {
         /// What the store holds after it, in the same order.
         heads: &'a [Option<Head>],
     },
+    /// It has a collection, made now or before.
+    Created(&'a CollectionKey),
     /// It has dropped a collection.
     Dropped(&'a CollectionKey),
 }
@@ -232,6 +234,10 @@ impl Link {
             silent: partition.is_some() && !down,
             answer_delay: delay() - slowness,
         };
+        let plain = fate.arrivals == [Duration::ZERO] && !fate.silent && fault == Fault::None;
+        if plain && kind == CallKind::Read {
+            return fate;
+        }
         self.0.simulation.note(format!(
             "{} {call}: {fault:?} {:?}{}",
             self.0.name,

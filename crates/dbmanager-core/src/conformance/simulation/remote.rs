@@ -219,9 +219,14 @@ impl<B: Backend + ?Sized + 'static> Backend for Remote<B> {
     }
 
     async fn create_collection(&self, request: CreateCollectionRequest) -> BackendResult<()> {
+        let link = self.link.clone();
         self.call(CallKind::Change, "create_collection", move |inner| {
-            let request = request.clone();
-            async move { inner.create_collection(request).await }
+            let (link, request) = (link.clone(), request.clone());
+            async move {
+                inner.create_collection(request.clone()).await?;
+                link.applied(&Applied::Created(&request.collection.key));
+                Ok(())
+            }
         })
         .await
     }

@@ -1,0 +1,637 @@
+//! What was asked, what was answered, and what the stores were seen to do.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use dbmanager_core::{
+    Error, ErrorKind, Result, WriteOutcome,
+    backend::{DocumentState, Head, Mutation},
+    conformance::simulation::{Applied, Simulation},
+    model::{
+        CollectionKey, Level, OperationId, OperationStatus, Precondition, Receipt, Role, Version,
+    },
+};
+
+/// A document: the name of its collection and its id.
+pub type Place = (String, String);
+
+/// What an operation does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Put,
+    Delete,
+    /// Of the whole collection; it deletes every document in it.
+    Drop,
+}
+
+/// A precondition, by the operation whose content it expects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expected {
+    Anything,
+    Absent,
+    Content(usize),
+}
+
+/// What is known of an operation's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing: it has not been answered, or the answer did not know.
+    Unknown,
+    /// It is in the journal, since this moment at the latest.
+    Accepted(u64),
+    /// It never took effect and never will. The moment counts if the precondition was the reason.
+    Rejected { failed_precondition: Option<u64> },
+}
+
+/// One write, however often it was sent.
+#[derive(Clone, Debug)]
+pub struct Operation {
+    pub collection: String,
+    /// Empty for a drop.
+    pub id: String,
+    pub kind: Kind,
+    pub precondition: Option<Precondition>,
+    /// What the precondition means.
+    pub expected: Expected,
+    pub key: Option<String>,
+    /// Under which it was sent first.
+    pub operation_id: Option<OperationId>,
+    /// Under which it was accepted; a repetition may have been the one.
+    pub accepted_as: Option<OperationId>,
+    pub called: u64,
+    pub outcome: Outcome,
+    pub version: Option<Version>,
+}
+
+impl Operation {
+    /// One that has yet to be sent.
+    pub fn new(place: Place, kind: Kind) -> Self {
+        Self {
+            collection: place.0,
+            id: place.1,
+            kind,
+            precondition: None,
+            expected: Expected::Anything,
+            key: None,
+            operation_id: None,
+            accepted_as: None,
+            called: 0,
+            outcome: Outcome::Unknown,
+            version: None,
+        }
+    }
+
+    /// Whether it changes this document if it takes effect.
+    pub fn concerns(&self, place: &Place) -> bool {
+        self.collection == place.0 && (self.kind == Kind::Drop || self.id == place.1)
+    }
+}
+
+/// One read that was answered.
+#[derive(Clone, Debug)]
+pub struct Read {
+    pub place: Place,
+    pub called: u64,
+    pub answered: u64,
+    /// The operation whose content was seen.
+    pub seen: Option<usize>,
+}
+
+/// A read under way: what it may not fall behind.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    place: Place,
+    called: u64,
+    floor: Version,
+}
+
+/// Everything that happened in one run. Clones are the same history.
+#[derive(Clone)]
+pub struct History {
+    simulation: Simulation,
+    inner: Arc<Mutex<Inner>>,
+}
+
+#[derive(Default)]
+struct Inner {
+    moment: u64,
+    operations: Vec<Operation>,
+    reads: Vec<Read>,
+    /// The highest version that a finished call has shown of a document.
+    floors: BTreeMap<Place, Version>,
+    /// What each store held last of each document.
+    held: BTreeMap<(Role, CollectionKey, String), Version>,
+    /// The highest version that each store ever held of each document, in any generation.
+    ever: BTreeMap<(Role, Place), Version>,
+    /// Collections that each store has dropped, and those that a late message has made again since.
+    dropped: BTreeSet<(Role, CollectionKey)>,
+    left_over: BTreeSet<(Role, CollectionKey)>,
+    /// Operations whose content was sent to a store.
+    shown: BTreeSet<usize>,
+    /// The content of a document may be written again as a new version.
+    repaired: bool,
+    violation: Option<String>,
+}
+
+impl History {
+    pub fn new(simulation: &Simulation) -> Self {
+        Self {
+            simulation: simulation.clone(),
+            inner: Arc::default(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn violation(&self) -> Option<String> {
+        self.lock().violation.clone()
+    }
+
+    /// Says that a promise was broken; the first one counts.
+    pub fn violate(&self, promise: &str, what: impl Into<String>) {
+        let text = format!("{promise}: {}", what.into());
+        self.simulation.note(format!("VIOLATION {text}"));
+        self.lock().violation.get_or_insert(text);
+    }
+
+    /// Adds a line to the trace.
+    pub fn note(&self, line: &str) {
+        self.simulation.note(line);
+    }
+
+    pub fn operations(&self) -> Vec<Operation> {
+        self.lock().operations.clone()
+    }
+
+    pub fn reads(&self) -> Vec<Read> {
+        self.lock().reads.clone()
+    }
+
+    pub fn operation(&self, number: usize) -> Operation {
+        self.lock().operations[number].clone()
+    }
+
+    /// From now on a content may be seen under a newer version than its operation got.
+    pub fn repairing(&self) {
+        self.lock().repaired = true;
+    }
+
+    pub fn was_repaired(&self) -> bool {
+        self.lock().repaired
+    }
+
+    /// Takes down an operation that is about to be sent, and gives it its number; a key of its own
+    /// too, if it is to have one.
+    pub fn begin(&self, operation: Operation, keyed: bool) -> usize {
+        let (number, line) = {
+            let mut inner = self.lock();
+            let called = inner.tick();
+            let number = inner.operations.len();
+            let operation = Operation {
+                called,
+                key: keyed.then(|| format!("k{number}")),
+                ..operation
+            };
+            let line = format!(
+                "#{number} {:?} {}/{} {:?}{}",
+                operation.kind,
+                operation.collection,
+                operation.id,
+                operation.expected,
+                if keyed { " keyed" } else { "" },
+            );
+            inner.operations.push(operation);
+            (number, line)
+        };
+        self.simulation.note(line);
+        number
+    }
+
+    /// Operations with a key, which may be sent again.
+    pub fn keyed(&self) -> Vec<usize> {
+        self.numbers(|operation| operation.key.is_some())
+    }
+
+    /// Operations of which it is not known whether they were accepted.
+    pub fn unresolved(&self) -> Vec<usize> {
+        self.numbers(|operation| {
+            operation.outcome == Outcome::Unknown && operation.operation_id.is_some()
+        })
+    }
+
+    fn numbers(&self, which: impl Fn(&Operation) -> bool) -> Vec<usize> {
+        let inner = self.lock();
+        let numbered = inner.operations.iter().enumerate();
+        numbered
+            .filter(|(_, operation)| which(operation))
+            .map(|(number, _)| number)
+            .collect()
+    }
+
+    /// Takes down what a write answered.
+    pub fn answered(&self, number: usize, answer: &Result<Receipt>) {
+        self.simulation.note(format!("#{number} {}", brief(answer)));
+        match answer {
+            Ok(receipt) => {
+                self.accepted(number, receipt.version, Some(receipt.operation_id));
+                if receipt.level_reached() {
+                    self.check_level(number, receipt);
+                }
+            }
+            Err(error) => match error.write_outcome() {
+                Some(WriteOutcome::Pending(receipt)) => {
+                    self.accepted(number, receipt.version, Some(receipt.operation_id));
+                }
+                Some(WriteOutcome::Rejected) => self.rejected(number, error.kind()),
+                Some(WriteOutcome::Indeterminate(_)) => {}
+                _ => self.violate(
+                    "a failed write says what became of it",
+                    format!("#{number}: {error}"),
+                ),
+            },
+        }
+    }
+
+    /// Takes down what was found out about an operation later.
+    pub fn resolved(&self, number: usize, status: &OperationStatus) {
+        self.simulation.note(format!("#{number} is {status:?}"));
+        match status {
+            OperationStatus::Done(version)
+            | OperationStatus::Pending(version)
+            | OperationStatus::Parked(version) => self.accepted(number, *version, None),
+            OperationStatus::NeverAccepted => self.rejected(number, ErrorKind::Unavailable),
+            _ => {}
+        }
+    }
+
+    fn accepted(&self, number: usize, version: Version, operation_id: Option<OperationId>) {
+        let problem = {
+            let mut inner = self.lock();
+            let moment = inner.tick();
+            let operation = &mut inner.operations[number];
+            let other_version = operation.version.is_some_and(|known| known != version);
+            let other_id =
+                operation_id.is_some_and(|id| operation.accepted_as.is_some_and(|o| o != id));
+            let problem = if other_version || other_id {
+                Some(format!(
+                    "#{number} has version {:?} and operation {:?}, and now {version} and {operation_id:?}",
+                    operation.version, operation.accepted_as
+                ))
+            } else if matches!(operation.outcome, Outcome::Rejected { .. }) {
+                Some(format!(
+                    "#{number} was rejected and is accepted as {version}"
+                ))
+            } else {
+                None
+            };
+            operation.version = Some(version);
+            operation.accepted_as = operation_id.or(operation.accepted_as);
+            if operation.outcome == Outcome::Unknown {
+                operation.outcome = Outcome::Accepted(moment);
+            }
+            let operation = operation.clone();
+            inner.raise_floor(&operation, version);
+            problem
+        };
+        if let Some(problem) = problem {
+            self.violate("I6 one key, one effect", problem);
+        }
+    }
+
+    fn rejected(&self, number: usize, kind: ErrorKind) {
+        let problem = {
+            let mut inner = self.lock();
+            let moment = inner.tick();
+            let shown = inner.shown.contains(&number);
+            let operation = &mut inner.operations[number];
+            match operation.outcome {
+                // Another sending of the same key may have been accepted.
+                Outcome::Accepted(_) if operation.key.is_none() => {
+                    Some(format!("#{number} was accepted and is rejected"))
+                }
+                Outcome::Accepted(_) => None,
+                // Sent more than once: another sending of it may yet be accepted.
+                _ if operation.key.is_some() => None,
+                _ => {
+                    operation.outcome = Outcome::Rejected {
+                        failed_precondition: (kind == ErrorKind::PreconditionFailed)
+                            .then_some(moment),
+                    };
+                    shown.then(|| format!("#{number} was rejected and a store has seen it"))
+                }
+            }
+        };
+        if let Some(problem) = problem {
+            self.violate("I5 rejected shows nowhere", problem);
+        }
+    }
+
+    /// An acknowledgement means that so many stores hold the write.
+    fn check_level(&self, number: usize, receipt: &Receipt) {
+        let place = (receipt.collection.to_string(), receipt.id.to_string());
+        if place.1.is_empty() || receipt.level == Level::Journaled {
+            return;
+        }
+        let holding = {
+            let inner = self.lock();
+            Role::ALL
+                .into_iter()
+                .filter(|role| {
+                    let held = inner.ever.get(&(*role, place.clone()));
+                    // What came after it in the same store covers it; a drop covers everything.
+                    held.is_some_and(|held| *held >= receipt.version)
+                        || inner.was_dropped_after(&place.0, receipt.version)
+                })
+                .count()
+        };
+        let required = receipt.level.required(receipt.stores.len());
+        if holding < required {
+            self.violate(
+                "I4 an acknowledged level holds",
+                format!(
+                    "#{number} at {:?}: {holding} of {required} stores",
+                    receipt.level
+                ),
+            );
+        }
+    }
+
+    pub fn begin_read(&self, place: &Place) -> Reading {
+        let mut inner = self.lock();
+        let called = inner.tick();
+        Reading {
+            place: place.clone(),
+            called,
+            floor: inner.floor(place),
+        }
+    }
+
+    /// Checks what a read has shown, and takes it down if it is to be judged with the others.
+    /// Returns the operation whose content was seen.
+    pub fn end_read(
+        &self,
+        reading: Reading,
+        found: Option<(Version, &str)>,
+        judged: bool,
+    ) -> Option<usize> {
+        let Reading {
+            place,
+            called,
+            floor,
+        } = reading;
+        let seen = found.map(|(version, text)| (version, number_of(text)));
+        self.simulation
+            .note(format!("read {place:?}: {seen:?}, floor {floor}"));
+        let problem = {
+            let mut inner = self.lock();
+            let problem = inner.check_read(&place, floor, seen);
+            let answered = inner.tick();
+            if let Some((version, _)) = seen {
+                let known = inner.floors.entry(place.clone()).or_insert(Version::ZERO);
+                *known = (*known).max(version);
+            }
+            if judged {
+                inner.reads.push(Read {
+                    place,
+                    called,
+                    answered,
+                    seen: seen.map(|(_, number)| number),
+                });
+            }
+            problem
+        };
+        if let Some((promise, problem)) = problem {
+            self.violate(promise, problem);
+        }
+        seen.map(|(_, number)| number)
+    }
+
+    /// Checks what took effect in a store.
+    pub fn applied(&self, role: Role, applied: &Applied<'_>) {
+        match applied {
+            Applied::Mutations {
+                collection,
+                mutations,
+                heads,
+            } => {
+                for (mutation, head) in mutations.iter().zip(*heads) {
+                    self.applied_one(role, collection, mutation, *head);
+                }
+            }
+            Applied::Created(collection) => {
+                let mut inner = self.lock();
+                let key = (role, (*collection).clone());
+                if inner.dropped.contains(&key) {
+                    inner.left_over.insert(key);
+                }
+            }
+            Applied::Dropped(collection) => {
+                let mut inner = self.lock();
+                inner
+                    .held
+                    .retain(|(at, held, _), _| *at != role || held != *collection);
+                let key = (role, (*collection).clone());
+                inner.left_over.remove(&key);
+                inner.dropped.insert(key);
+            }
+        }
+    }
+
+    /// Whether a late message has made the collection again after the store had dropped it. Nobody
+    /// is shown it, and the comparison reports it.
+    pub fn is_left_over(&self, role: Role, collection: &CollectionKey) -> bool {
+        let key = (role, collection.clone());
+        self.lock().left_over.contains(&key)
+    }
+
+    /// The store lost what it had not made durable, was wiped or was replaced.
+    pub fn lost_state(&self, role: Role) {
+        self.lock().held.retain(|(at, _, _), _| *at != role);
+    }
+
+    fn applied_one(
+        &self,
+        role: Role,
+        collection: &CollectionKey,
+        mutation: &Mutation,
+        head: Option<Head>,
+    ) {
+        let place = (collection.name.to_string(), mutation.id.to_string());
+        let version = head.map_or(Version::ZERO, |head| head.version);
+        self.simulation.note(format!(
+            "{role} was sent {collection} {} {} and holds {version}",
+            mutation.id, mutation.version
+        ));
+        let mut problems = Vec::new();
+        {
+            let mut inner = self.lock();
+            let key = (role, collection.clone(), place.1.clone());
+            let before = inner.held.insert(key, version).unwrap_or(Version::ZERO);
+            if version < before || version < mutation.version {
+                problems.push((
+                    "I2 a store's version never falls",
+                    format!("{role} {place:?}: {before}, then {version}"),
+                ));
+            }
+            let ever = inner.ever.entry((role, place)).or_insert(Version::ZERO);
+            *ever = (*ever).max(version);
+            if let DocumentState::Live(record) = &mutation.state {
+                let number = number_of(&record.document().text);
+                problems.extend(inner.check_shown(number, mutation.version));
+            }
+        }
+        for (promise, problem) in problems {
+            self.violate(promise, problem);
+        }
+    }
+}
+
+impl Inner {
+    fn tick(&mut self) -> u64 {
+        self.moment += 1;
+        self.moment
+    }
+
+    /// What is known to be the least that a document has come to.
+    fn floor(&self, place: &Place) -> Version {
+        let own = self.floors.get(place).copied();
+        let dropped = self.floors.get(&(place.0.clone(), String::new())).copied();
+        own.max(dropped).unwrap_or(Version::ZERO)
+    }
+
+    fn raise_floor(&mut self, operation: &Operation, version: Version) {
+        // A drop is kept under the empty id.
+        let place = (operation.collection.clone(), operation.id.clone());
+        let floor = self.floors.entry(place).or_insert(Version::ZERO);
+        *floor = (*floor).max(version);
+    }
+
+    fn was_dropped_after(&self, collection: &str, version: Version) -> bool {
+        self.operations.iter().any(|operation| {
+            operation.kind == Kind::Drop
+                && operation.collection == collection
+                && !matches!(operation.outcome, Outcome::Rejected { .. })
+                && operation.version.is_none_or(|dropped| dropped > version)
+        })
+    }
+
+    /// The content of an operation was seen under a version.
+    fn check_shown(&mut self, number: usize, version: Version) -> Option<(&'static str, String)> {
+        self.shown.insert(number);
+        let repaired = self.repaired;
+        let operation = &mut self.operations[number];
+        if matches!(operation.outcome, Outcome::Rejected { .. }) {
+            return Some((
+                "I5 rejected shows nowhere",
+                format!("#{number} was rejected and is seen as {version}"),
+            ));
+        }
+        let known = *operation.version.get_or_insert(version);
+        let same = if repaired {
+            version >= known
+        } else {
+            version == known
+        };
+        (!same).then(|| {
+            (
+                "I6 one key, one effect",
+                format!("#{number} is {known} and is seen as {version}"),
+            )
+        })
+    }
+
+    fn check_read(
+        &mut self,
+        place: &Place,
+        floor: Version,
+        seen: Option<(Version, usize)>,
+    ) -> Option<(&'static str, String)> {
+        let Some((version, number)) = seen else {
+            return self.check_absent(place, floor);
+        };
+        if version < floor {
+            let deleted = self
+                .operations
+                .iter()
+                .any(|operation| operation.kind != Kind::Put && operation.version == Some(floor));
+            let promise = match deleted {
+                true => "I3 nothing deleted reappears",
+                false => "I1 nothing acknowledged is lost",
+            };
+            return Some((
+                promise,
+                format!("{place:?}: {version} was read after {floor} was known"),
+            ));
+        }
+        if !self.operations[number].concerns(place) {
+            return Some((
+                "a document is its own",
+                format!("{place:?} shows #{number}"),
+            ));
+        }
+        self.check_shown(number, version)
+    }
+
+    /// Nothing was found: right if nothing was ever known to be there, or a deletion may have come
+    /// after it.
+    fn check_absent(&self, place: &Place, floor: Version) -> Option<(&'static str, String)> {
+        let deleted = floor == Version::ZERO
+            || self.operations.iter().any(|operation| {
+                operation.kind != Kind::Put
+                    && operation.concerns(place)
+                    && !matches!(operation.outcome, Outcome::Rejected { .. })
+                    && operation.version.is_none_or(|version| version >= floor)
+            });
+        (!deleted).then(|| {
+            (
+                "I1 nothing acknowledged is lost",
+                format!("{place:?} is not there, {floor} was known"),
+            )
+        })
+    }
+}
+
+/// The text of a document says which operation wrote it.
+pub fn text_of(number: usize, poisoned: bool) -> String {
+    format!("{number} harbour{}", if poisoned { " poison" } else { "" })
+}
+
+fn number_of(text: &str) -> usize {
+    text.split(' ')
+        .next()
+        .and_then(|number| number.parse().ok())
+        .expect("only this test writes documents")
+}
+
+fn brief(answer: &Result<Receipt>) -> String {
+    match answer {
+        Ok(receipt) => format!(
+            "ok {} {:?} reached {}",
+            receipt.version,
+            receipt.level,
+            receipt.level_reached()
+        ),
+        Err(error) => {
+            let outcome = match error.write_outcome() {
+                Some(WriteOutcome::Pending(receipt)) => format!("pending {}", receipt.version),
+                Some(WriteOutcome::Rejected) => "rejected".to_owned(),
+                Some(WriteOutcome::Indeterminate(_)) => "indeterminate".to_owned(),
+                _ => "no outcome".to_owned(),
+            };
+            format!("{outcome}: {}", first_line(error))
+        }
+    }
+}
+
+fn first_line(error: &Error) -> String {
+    error
+        .to_string()
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .to_owned()
+}

@@ -1,0 +1,328 @@
+//! What must hold when every fault has ended and nothing is written any more.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use dbmanager_core::{
+    DatabaseManager, DifferenceKind, Runtime,
+    backend::{AnyBackend, DocumentState, Fingerprint, IdsRequest, ListRequest},
+    conformance::{
+        Seeded,
+        simulation::{Call, Verdict, linearizable},
+    },
+    journal::RosterState,
+    memory::{MemoryPlace, MemoryStore},
+    model::{CollectionKey, OperationStatus, Role},
+};
+
+use super::{
+    client::{COLLECTIONS, Client, DOCUMENTS},
+    history::{Expected, History, Kind, Operation, Outcome, Place},
+    run::open_manager,
+    world::World,
+};
+
+/// How long catching up may take on the simulated clock.
+const PATIENCE: Duration = Duration::from_secs(900);
+/// By then every message that was under way has arrived.
+const LAST_ARRIVAL: Duration = Duration::from_secs(130);
+
+/// Judges, and returns how many histories were too large to be judged.
+pub async fn judge(world: World, history: History, runtime: Runtime) -> usize {
+    let mut opened = open_manager(&world, &history, &runtime, None).await;
+    if opened.is_none() {
+        opened = open_manager(&world, &history, &runtime, None).await;
+    }
+    let Some(db) = opened else {
+        history.violate("a manager opens", "nothing is wrong any more");
+        return 0;
+    };
+    runtime.sleep(LAST_ARRIVAL).await;
+    if !settle(&world, &history, &runtime, &db).await {
+        return 0;
+    }
+    resolve(&history, &runtime, &db).await;
+    compare_stores(&world, &history, &db).await;
+    let mut reader = client(&history, &runtime, &db);
+    for place in places() {
+        reader.read_now(&place).await;
+    }
+    match db.check_consistency().await {
+        Ok(report)
+            if report
+                .differences
+                .iter()
+                .all(|difference| difference.kind == DifferenceKind::ForeignCollection) => {}
+        Ok(report) => history.violate("I7 all stores are equal", format!("{report:?}")),
+        Err(error) => history.violate("I7 all stores are equal", error.to_string()),
+    }
+    if let Err(error) = db.close(Duration::from_secs(60)).await {
+        history.violate("a manager at rest closes", error.to_string());
+    }
+    places()
+        .iter()
+        .filter(|place| judge_history(&history, place) == Verdict::TooLarge)
+        .count()
+}
+
+fn places() -> Vec<Place> {
+    COLLECTIONS
+        .into_iter()
+        .flat_map(|collection| {
+            (0..DOCUMENTS).map(move |index| (collection.to_owned(), format!("d{index}")))
+        })
+        .collect()
+}
+
+fn client(history: &History, runtime: &Runtime, db: &DatabaseManager) -> Client {
+    Client {
+        db: db.clone(),
+        runtime: runtime.clone(),
+        history: history.clone(),
+        random: Seeded::new(0),
+        poison: 0.0,
+        known: BTreeMap::new(),
+    }
+}
+
+/// Does what an operator does, until every store has everything.
+async fn settle(world: &World, history: &History, runtime: &Runtime, db: &DatabaseManager) -> bool {
+    let begun = runtime.monotonic();
+    loop {
+        let health = db.health();
+        let mut quiet = health.journal.entries == 0;
+        for store in &health.stores {
+            match store.state {
+                RosterState::Active => {}
+                RosterState::CatchingUp => quiet = false,
+                RosterState::NeedsRebuild => {
+                    quiet = false;
+                    let site = world.site(store.role);
+                    if !site.may_need_rebuild.load(Ordering::SeqCst) {
+                        history.violate(
+                            "a store is given up only for a reason",
+                            format!("{} needs a rebuild", store.role),
+                        );
+                        return false;
+                    }
+                    history.note(&format!("{} is rebuilt", store.role));
+                    if let Err(error) = db.rebuild(store.role).await {
+                        history.note(&format!("the rebuild failed: {error}"));
+                    }
+                }
+                state => {
+                    history.violate(
+                        "a store is given up only for a reason",
+                        format!("{} is {state:?}", store.role),
+                    );
+                    return false;
+                }
+            }
+            if store.parked > 0 {
+                retry_parked(history, db, store.role).await;
+            }
+        }
+        if quiet {
+            return true;
+        }
+        if runtime.monotonic() - begun > PATIENCE {
+            history.violate("I7 the backlog is drained", format!("{health:?}"));
+            return false;
+        }
+        runtime.sleep(Duration::from_secs(1)).await;
+    }
+}
+
+async fn retry_parked(history: &History, db: &DatabaseManager, role: Role) {
+    for version in history.operations().iter().filter_map(|o| o.version) {
+        // Most are not parked, which is the error.
+        drop(db.retry_parked(role, version).await);
+    }
+}
+
+/// Every operation has its end, and none is still on its way.
+async fn resolve(history: &History, runtime: &Runtime, db: &DatabaseManager) {
+    let mut asking = client(history, runtime, db);
+    for number in history.unresolved() {
+        asking.resolve(number).await;
+    }
+    for (number, operation) in history.operations().into_iter().enumerate() {
+        let Some(operation_id) = operation
+            .operation_id
+            .filter(|_| operation.version.is_some())
+        else {
+            continue;
+        };
+        match db.status(operation_id).await {
+            Ok(OperationStatus::Done(version)) if Some(version) == operation.version => {}
+            // A repetition under another id was the one that was accepted.
+            Ok(OperationStatus::NeverAccepted) if operation.key.is_some() => {}
+            // Seen in a repaired document: its own version was another one.
+            Ok(OperationStatus::Done(_)) if history.was_repaired() => {}
+            status => history.violate(
+                "I8 nothing stays pending",
+                format!("#{number} {:?}: {status:?}", operation.version),
+            ),
+        }
+    }
+}
+
+/// The stores hold the same documents at the same versions with the same content, and nothing of
+/// collections that are gone.
+async fn compare_stores(world: &World, history: &History, db: &DatabaseManager) {
+    let live: BTreeSet<CollectionKey> = db.collections().into_iter().map(|c| c.key).collect();
+    let mut found = BTreeMap::new();
+    for site in &world.sites {
+        let backend = open_place(site.role, site.place()).as_backend();
+        let held = backend.collections().await.expect("a store in memory");
+        for key in held {
+            if !live.contains(&key) {
+                if !history.is_left_over(site.role, &key) {
+                    history.violate(
+                        "I3 nothing deleted reappears",
+                        format!("{} still has {key}", site.role),
+                    );
+                }
+                continue;
+            }
+            let request = ListRequest::new(key.clone(), usize::MAX);
+            let page = backend.fingerprints(request).await;
+            for print in page.expect("a store in memory").items {
+                found
+                    .entry((key.clone(), print.id.to_string()))
+                    .or_insert_with(BTreeMap::new)
+                    .insert(site.role, print);
+            }
+        }
+    }
+    let authority = open_place(Role::Relational, world.site(Role::Relational).place());
+    for ((key, id), prints) in found {
+        if let Some(problem) = unlike(&authority, &key, &id, &prints).await {
+            history.violate("I7 all stores are equal", format!("{key} {id}: {problem}"));
+        }
+    }
+}
+
+fn open_place(role: Role, place: &MemoryPlace) -> AnyBackend {
+    match role {
+        Role::Vector => AnyBackend::Vector(Arc::new(
+            MemoryStore::open(place).expect("a store of this role"),
+        )),
+        Role::Graph => AnyBackend::Graph(Arc::new(
+            MemoryStore::open(place).expect("a store of this role"),
+        )),
+        Role::Relational => AnyBackend::Relational(Arc::new(
+            MemoryStore::open(place).expect("a store of this role"),
+        )),
+    }
+}
+
+async fn unlike(
+    authority: &AnyBackend,
+    key: &CollectionKey,
+    id: &str,
+    prints: &BTreeMap<Role, Fingerprint>,
+) -> Option<String> {
+    let AnyBackend::Relational(authority) = authority else {
+        return Some("the authority is of another role".to_owned());
+    };
+    let request = IdsRequest::new(key.clone(), vec![Arc::from(id)]);
+    let record = authority.get(request).await.ok()?.into_iter().next()??;
+    for role in Role::ALL {
+        let Some(print) = prints.get(&role) else {
+            return Some(format!("{role} lacks it"));
+        };
+        if print.head.version != record.version {
+            return Some(format!(
+                "{role} has {}, the authority {}",
+                print.head.version, record.version
+            ));
+        }
+        let same = match &record.state {
+            DocumentState::Live(content) => {
+                !print.head.deleted && print.content_hash == content.content_hash(&key.name, role)
+            }
+            DocumentState::Deleted => print.head.deleted,
+        };
+        if !same {
+            return Some(format!("{role} has another content"));
+        }
+    }
+    None
+}
+
+/// What a call of a document's history does and has shown.
+#[derive(Clone, Debug)]
+enum Step {
+    Write {
+        content: Option<usize>,
+        expected: Expected,
+    },
+    Refused(Expected),
+    Read(Option<usize>),
+}
+
+/// Whether the document's history could have happened one call after the other.
+fn judge_history(history: &History, place: &Place) -> Verdict {
+    let operations = history.operations();
+    let writes = operations
+        .iter()
+        .enumerate()
+        .filter(|(_, operation)| operation.concerns(place))
+        .filter_map(|(number, operation)| write_call(number, operation));
+    let reads = history.reads();
+    let reads = reads
+        .iter()
+        .filter(|read| read.place == *place)
+        .map(|read| Call {
+            operation: Step::Read(read.seen),
+            called: read.called,
+            answered: Some(read.answered),
+        });
+    let calls: Vec<_> = writes.chain(reads).collect();
+    let verdict = linearizable(None, &calls, |state: &Option<usize>, step| match step {
+        Step::Write { content, expected } => meets(*state, *expected).then_some(*content),
+        Step::Refused(expected) => (!meets(*state, *expected)).then_some(*state),
+        Step::Read(seen) => (state == seen).then_some(*state),
+    });
+    if verdict == Verdict::NotLinearizable {
+        for call in &calls {
+            history.note(&format!("{call:?}"));
+        }
+        history.violate("a document's history is linearizable", format!("{place:?}"));
+    }
+    verdict
+}
+
+fn meets(state: Option<usize>, expected: Expected) -> bool {
+    match expected {
+        Expected::Anything => true,
+        Expected::Absent => state.is_none(),
+        Expected::Content(number) => state == Some(number),
+    }
+}
+
+fn write_call(number: usize, operation: &Operation) -> Option<Call<Step>> {
+    let write = Step::Write {
+        content: (operation.kind == Kind::Put).then_some(number),
+        expected: operation.expected,
+    };
+    let call = |operation_step, answered| {
+        Some(Call {
+            operation: operation_step,
+            called: operation.called,
+            answered,
+        })
+    };
+    match operation.outcome {
+        Outcome::Unknown => call(write, None),
+        Outcome::Accepted(moment) => call(write, Some(moment)),
+        Outcome::Rejected {
+            failed_precondition: Some(moment),
+        } => call(Step::Refused(operation.expected), Some(moment)),
+        Outcome::Rejected { .. } => None,
+    }
+}
