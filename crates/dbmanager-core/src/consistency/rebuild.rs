@@ -32,8 +32,9 @@ const BETWEEN_TRIES: Duration = Duration::from_secs(1);
 ///
 /// The store gets a new identity and is emptied. From then on the journal keeps every entry until
 /// the store has it. Everything the authority holds, tombstones included, is copied; then the
-/// journal's entries are drained up to the last one written by then, and the store is compared;
-/// what is written after that is pending, as at any store. Only then it acknowledges writes again.
+/// journal's entries are drained up to the last one written by then, and the store is compared and
+/// made durable; what is written after that is pending, as at any store. Only then it acknowledges
+/// writes again.
 /// A rebuild that fails leaves the store as `NeedsRebuild`.
 #[must_use = "nothing is rebuilt until it is awaited"]
 pub struct Rebuild {
@@ -191,6 +192,8 @@ impl Rebuild {
         // Not until nothing is left: writes go on, and a store may never get ahead of them.
         let copied = self.room.journal.mark();
         self.drain(copied).await?;
+        let backend = store.connect().await.map_err(|e| self.failed(e))?;
+        let opening = store.opening();
         let compared = CheckConsistency::new(Arc::clone(&self.room))
             .role(self.role)
             .await?;
@@ -205,6 +208,19 @@ impl Rebuild {
                 compared.stores.iter().map(|s| s.differences).sum::<u64>(),
             )
             .with("first", &different.id));
+        }
+        // What was copied is in no entry of the journal: from here on the store alone must keep it.
+        backend
+            .as_backend()
+            .sync()
+            .await
+            .map_err(|e| self.failed(e))?;
+        if store.opening() != opening {
+            return Err(Error::new(
+                ErrorKind::Unavailable,
+                "the store was opened anew meanwhile and may have lost what was copied",
+            )
+            .with_role(self.role));
         }
         store
             .update(|record| record.state = RosterState::Active)

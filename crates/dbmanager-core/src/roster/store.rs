@@ -163,6 +163,11 @@ impl Store {
         (!doubt).then(|| self.openings.load(Ordering::Acquire))
     }
 
+    /// A number that changes with every opening.
+    pub(crate) fn opening(&self) -> u64 {
+        self.openings.load(Ordering::Acquire)
+    }
+
     /// Asks for another comparison, since the last one did not come to its end.
     pub(crate) fn want_reconcile(&self) {
         self.reconcile.store(true, Ordering::Release);
