@@ -10,7 +10,7 @@ use std::{
 
 use redb::StorageBackend as _;
 
-use super::JournalStorage;
+use super::{JournalStorage, blank::is_blank};
 
 const DATA: &str = "journal.redb";
 const LOCK: &str = "journal.lock";
@@ -45,7 +45,7 @@ impl FileStorage {
     /// Whether the data is gone although the journal was in use: the reserve is made only after
     /// the first commit.
     pub(super) fn lost_its_data(&self) -> io::Result<bool> {
-        Ok(self.data.len()? == 0 && self.reserve_path().exists())
+        Ok(self.reserve_path().exists() && is_blank(self)?)
     }
 
     fn reserve_path(&self) -> PathBuf {

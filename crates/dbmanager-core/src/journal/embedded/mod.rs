@@ -23,6 +23,7 @@
 //! by hand.
 
 mod append;
+mod blank;
 mod calls;
 mod catalogue;
 mod codec;

@@ -10,6 +10,7 @@ use redb::{Builder, Database, ReadableDatabase, ReadableTable};
 use super::{
     super::{JournalError, JournalErrorKind, JournalResult, RosterRecord},
     JournalOptions, JournalStorage,
+    blank::is_blank,
     codec::{self, StoredKey, StoredOperation},
     failure::{Failure, caught},
     group::State,
@@ -79,6 +80,7 @@ fn attempt(
         }
     }
     let backend = RedbStorage::new(storage.clone(), out_of_room.clone());
+    start_over_if_blank(storage.as_ref())?;
     let database = caught(|| open_database(backend, options))
         .map_err(|failure| failure.into_error(JournalErrorKind::Open))?;
     check_format(&database)?;
@@ -97,6 +99,20 @@ fn attempt(
     };
     opened.state.has_reserve = ready_reserve(storage.as_ref(), facts.is_new)?;
     Ok(opened)
+}
+
+/// redb refuses a file whose creation was cut off as one that is not its own.
+fn start_over_if_blank(storage: &dyn JournalStorage) -> JournalResult<()> {
+    let started_over = is_blank(storage).and_then(|blank| {
+        if blank && !storage.is_empty()? {
+            tracing::info!("the journal's first opening was cut off; it starts anew");
+            storage.set_len(0)?;
+        }
+        Ok(())
+    });
+    started_over.map_err(|error| {
+        JournalError::new(JournalErrorKind::Open, "the journal's storage failed").with_source(error)
+    })
 }
 
 /// Opens redb and checks every page.

@@ -50,6 +50,19 @@ async fn a_data_file_that_is_gone_is_not_a_new_journal() {
     assert!(error.message().contains("empty"), "{error}");
 }
 
+/// The length was set, and the power went before anything else.
+#[tokio::test]
+async fn a_first_opening_that_was_cut_off_starts_over_unless_the_journal_was_in_use() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("journal.redb");
+    fs::write(&data, vec![0; 1 << 20]).unwrap();
+    let journal = open_directory(directory.path()).await.unwrap();
+    journal.close().await.unwrap();
+    fs::write(&data, vec![0; 1 << 20]).unwrap();
+    let error = open_directory(directory.path()).await.unwrap_err();
+    assert_eq!(error.kind(), &JournalErrorKind::Damaged);
+}
+
 #[tokio::test]
 async fn a_directory_that_cannot_be_made_is_named() {
     let file = tempfile::NamedTempFile::new().unwrap();
