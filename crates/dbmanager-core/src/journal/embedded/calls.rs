@@ -259,7 +259,7 @@ impl Journal for EmbeddedJournal {
 
 impl Engine {
     /// What is recorded of an operation, as of these tables.
-    fn lookup(
+    pub(super) fn lookup(
         &self,
         tables: &Tables<ReadTable>,
         operation_id: OperationId,

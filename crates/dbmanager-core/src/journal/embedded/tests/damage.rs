@@ -1,48 +1,22 @@
 //! Damaged bytes: the opening refuses and names the place, or everything acknowledged reads back
 //! exactly. One exception is documented: see [`super::super`] on two-phase commit.
 
-use super::{crash::Random, *};
+use super::{crash::Random, snapshot::Snapshot, *};
 use crate::{
     journal::{
-        Entry, OperationLookup, ParkedEntry, RosterRecord, RosterState, TruncateRequest,
+        ParkedEntry, RosterRecord, RosterState, TruncateRequest,
         embedded::{codec, storage::RedbStorage, tables},
     },
-    model::{Collection, JournalId, Role, StoreId},
+    model::{Role, StoreId},
 };
 
 /// Bytes of the first page that redb uses: 64 of the header, 128 of each commit slot.
 const USED_HEADER: usize = 64 + 2 * 128;
 const PAGE: usize = 4_096;
 
-/// Everything that can be read from a journal.
-#[derive(Debug, PartialEq)]
-struct Snapshot {
-    journal_id: JournalId,
-    mark: Version,
-    entries: Vec<Option<Entry>>,
-    collections: Vec<Collection>,
-    roster: Vec<RosterRecord>,
-    parked: Vec<ParkedEntry>,
-    operations: Vec<OperationLookup>,
-    key: Option<([u8; 32], OperationLookup)>,
-}
-
 async fn snapshot(journal: &EmbeddedJournal, operations: &[OperationId]) -> Snapshot {
-    let versions = live_versions(journal).await;
-    let mut lookups = Vec::new();
-    for operation_id in operations {
-        lookups.push(journal.operation(*operation_id).await.unwrap());
-    }
-    Snapshot {
-        journal_id: journal.journal_id(),
-        mark: journal.mark(),
-        entries: journal.load(&versions).await.unwrap(),
-        collections: journal.collections().await.unwrap(),
-        roster: journal.roster().await.unwrap(),
-        parked: journal.parked().await.unwrap(),
-        operations: lookups,
-        key: journal.idempotency_key("papers", "key").await.unwrap(),
-    }
+    let keys = [("papers", "key")];
+    Snapshot::of(journal, operations, &keys).await.unwrap()
 }
 
 /// A small journal with something in every table, and what it held before and after its last

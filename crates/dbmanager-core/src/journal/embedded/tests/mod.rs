@@ -2,10 +2,17 @@
 
 mod append;
 mod crash;
+mod crashes;
 mod damage;
+mod disk;
+mod every_error;
+mod every_io;
 mod faults;
 mod files;
 mod operations;
+mod script;
+mod snapshot;
+mod world;
 
 use std::{
     sync::{
@@ -43,9 +50,14 @@ struct ClockServices {
 
 impl Clock {
     fn start() -> Self {
+        Self::at(START, 1)
+    }
+
+    /// A clock that shows `now`; two with the same `drawn` make the same ids.
+    fn at(now: i64, drawn: u64) -> Self {
         Self(Arc::new(ClockServices {
-            now: AtomicI64::new(START),
-            drawn: AtomicU64::new(1),
+            now: AtomicI64::new(now),
+            drawn: AtomicU64::new(drawn),
             handle: tokio::runtime::Handle::current(),
         }))
     }
