@@ -63,6 +63,25 @@ async fn every_adapter_conforms_through_the_resilience_around_it() {
     }
 }
 
+/// Conditions and documents are new ones with each seed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn random_filters_agree_with_the_model_whatever_the_seed() {
+    let cases = [
+        "random_filters_agree_with_the_model",
+        "random_filters_agree_on_random_documents",
+    ];
+    // A graph store is asked with no filters.
+    let filtering = subjects()
+        .into_iter()
+        .filter(|s| !s.name().ends_with("graph"));
+    for subject in filtering {
+        for seed in 2..6 {
+            let suite = Suite::new(Runtime::tokio()).seed(seed).only(cases);
+            suite.run(&subject).await.assert_ok();
+        }
+    }
+}
+
 fn journal_at(source: JournalSource) -> JournalInstance {
     JournalInstance::new(move |options: JournalOptions, runtime| {
         let source = source.clone();

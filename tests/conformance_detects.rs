@@ -54,6 +54,7 @@ detects! {
     a_filter_that_is_ignored: FilterIgnored, Vector, "a_filter_is_applied";
     a_filter_after_the_limit: FilterAfterLimit, Vector, "a_filter_is_applied_before_the_limit";
     ne_that_wants_the_field: NeWantsField, Relational, "negations_are_true_for_a_missing_field";
+    ne_that_wants_the_field_in_a_random_filter: NeWantsField, Relational, "random_filters_agree_on_random_documents";
     hits_in_order_of_ids: OrderedById, Vector, "cosine_search_agrees_with_the_model";
     one_hit_too_many: LimitPlusOne, Vector, "search_keeps_its_limit";
     a_stale_chunk: StaleChunk, Vector, "shrinking_the_set_leaves_no_stale_chunk";

@@ -65,6 +65,7 @@ mod fault_plan;
 mod faulty;
 mod filters;
 mod journal;
+mod random_filters;
 pub mod simulation;
 mod subject;
 mod suite;

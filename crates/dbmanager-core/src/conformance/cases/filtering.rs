@@ -10,11 +10,14 @@ use crate::{
     conformance::{
         client::{Client, expect_kind},
         data::{Seeded, persist, sample},
-        filters,
-        trial::{CaseResult, Trial},
+        filters, random_filters,
+        trial::{CaseResult, Failure, Trial},
     },
     model::{Document, DocumentRecord, Filter, field},
 };
+
+/// The most steps from a random filter to a small one that fails too.
+const MOST_STEPS: usize = 50;
 
 cases!(FILTERING;
     a_filter_is_applied needs |c| c.filter,
@@ -27,6 +30,7 @@ cases!(FILTERING;
     empty_forms_have_a_meaning needs |c| c.filter,
     every_comparison_agrees_with_the_model needs |c| c.filter,
     random_filters_agree_with_the_model needs |c| c.filter,
+    random_filters_agree_on_random_documents needs |c| c.filter,
     a_filter_sees_the_newest_version needs |c| c.filter,
     a_filter_without_the_capability_is_unsupported needs |c| !c.filter,
 );
@@ -136,9 +140,14 @@ async fn refuses(client: &Client, filter: &Filter) -> CaseResult {
 
 /// The corpus, and beside it what no filter may find: a tombstone and another collection.
 async fn filled(trial: &Trial) -> CaseResult<(Client, Vec<Arc<DocumentRecord>>)> {
-    let client = trial.store().await?;
     let corpus = filters::corpus();
-    client.put_all(&corpus).await?;
+    let client = filled_with(trial, &corpus).await?;
+    Ok((client, corpus))
+}
+
+async fn filled_with(trial: &Trial, corpus: &[Arc<DocumentRecord>]) -> CaseResult<Client> {
+    let client = trial.store().await?;
+    client.put_all(corpus).await?;
     client.put(500, &sample("deleted", 4)).await?;
     client.delete(501, "deleted").await?;
     let other = crate::conformance::data::named("other", 1);
@@ -148,7 +157,27 @@ async fn filled(trial: &Trial) -> CaseResult<(Client, Vec<Arc<DocumentRecord>>)>
         .put(1, &sample("elsewhere", 4))
         .await?;
     client.settle().await?;
-    Ok((client, corpus))
+    Ok(client)
+}
+
+/// Looks for a smaller filter that fails as well, again and again, as long as there is one.
+async fn smallest(
+    client: &Client,
+    corpus: &[Arc<DocumentRecord>],
+    filter: Filter,
+    failure: Failure,
+) -> Failure {
+    let mut least = (filter, failure);
+    'smaller: for _ in 0..MOST_STEPS {
+        for less in random_filters::smaller(&least.0) {
+            if let Err(failure) = agree(client, corpus, [less.clone()]).await {
+                least = (less, failure);
+                continue 'smaller;
+            }
+        }
+        break;
+    }
+    least.1
 }
 
 async fn a_filter_is_applied(trial: Trial) -> CaseResult {
@@ -209,6 +238,22 @@ async fn random_filters_agree_with_the_model(trial: Trial) -> CaseResult {
     let mut seeded = Seeded::new(trial.seed);
     let random: Vec<_> = (0..100).map(|_| filters::random(&mut seeded, 3)).collect();
     agree(&client, &corpus, random).await
+}
+
+async fn random_filters_agree_on_random_documents(trial: Trial) -> CaseResult {
+    let mut seeded = Seeded::new(trial.seed);
+    let corpus = random_filters::corpus(&mut seeded, 40);
+    let client = filled_with(&trial, &corpus).await?;
+    let mut random = random_filters::Filters::new(seeded, &corpus);
+    for number in 0..100 {
+        let filter = random.next(4);
+        if let Err(failure) = agree(&client, &corpus, [filter.clone()]).await {
+            let failure = smallest(&client, &corpus, filter, failure).await;
+            let seed = trial.seed;
+            return Err(failure.during(format!("filter {number} of seed {seed}, made small")));
+        }
+    }
+    Ok(())
 }
 
 async fn a_filter_sees_the_newest_version(trial: Trial) -> CaseResult {
