@@ -5,10 +5,11 @@ mod common;
 
 use std::{sync::Arc, time::Duration};
 
-use common::{Mode, Rig, caught_up, eventually};
+use common::{Mode, Rig, caught_up, eventually, gated_storage::GatedStorage};
 use dbmanager_core::{
     CircuitState, ErrorKind, WriteOutcome,
     embed::{EmbedError, Embedder, EmbedderKind},
+    journal::JournalSource,
     model::{Document, Level, OnTimeout, OperationStatus, Precondition, Role, StoreWriteState},
 };
 
@@ -319,6 +320,40 @@ async fn preconditions_see_the_journal_and_the_authority() {
         .precondition(Precondition::Absent)
         .await
         .unwrap();
+}
+
+/// A truncation takes what every store has confirmed, makes the stores durable and only then lets go:
+/// who looks at a document in between still sees its entry, which is gone when the append comes.
+#[tokio::test]
+async fn a_precondition_holds_while_the_journal_lets_go_of_its_history() {
+    let rig = Rig::new();
+    let storage = GatedStorage::new(Arc::clone(&rig.storage));
+    let db = rig
+        .builder()
+        .journal(JournalSource::Storage(Arc::clone(&storage) as _))
+        .open()
+        .await
+        .unwrap();
+    db.store_document("c", document("before")).await.unwrap();
+    eventually("the journal lets go", || db.health().journal.entries == 0).await;
+    let gate = Arc::clone(&storage);
+    rig.switch(Role::Relational)
+        .on_durable(move || gate.close_once());
+    let write = db.store_document("c", document("a")).level(Level::All);
+    let first = write.await.unwrap();
+    eventually("the truncation commits", || storage.is_waited_for()).await;
+    let delete = db
+        .delete_document("c", "a")
+        .precondition(Precondition::Version(first.version));
+    let delete = tokio::spawn(delete.into_future());
+    for _ in 0..100 {
+        // Until it waits for the journal, behind the truncation.
+        tokio::task::yield_now().await;
+    }
+    storage.open_for_good();
+    let second = delete.await.unwrap().unwrap();
+    assert!(second.version > first.version);
+    db.close(Duration::from_secs(10)).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,6 +7,7 @@
 )]
 
 pub mod embedded;
+pub mod gated_storage;
 
 use std::{
     sync::{
