@@ -1,11 +1,9 @@
-//! `jsonl ingest`: batches in flight at the same time, a re-run that changes nothing, and a file
-//! of what was acknowledged.
+//! `jsonl ingest`: batches in flight at the same time, and a re-run that changes nothing.
 
 use std::{
     cell::RefCell,
     error::Error,
-    fs::{File, OpenOptions},
-    io::{self, LineWriter, Write},
+    io,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -35,9 +33,6 @@ pub(crate) struct Ingest {
     /// Batches in flight at the same time.
     #[arg(long, default_value_t = 4)]
     concurrency: usize,
-    /// Appends {id, version, content hash} of every acknowledged document, line by line.
-    #[arg(long)]
-    acknowledged: Option<PathBuf>,
     /// Puts a value into the metadata of every document; may be repeated.
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
     set: Vec<(String, Value)>,
@@ -67,17 +62,9 @@ impl Ingest {
         let set: Map<String, Value> = self.set.iter().cloned().collect();
         let lines = lines::read(&self.file, set)
             .map_err(|error| format!("{}: {error}", self.file.display()))?;
-        let mut acknowledged = match &self.acknowledged {
-            Some(path) => Some(append_to(path)?),
-            None => None,
-        };
-        // For scripts that kill this program at a known point.
-        eprintln!("opening");
         let (data, db) = self.place.open().await?;
-        eprintln!("opened with a backlog of {}", backlog(&db));
         let mut counts = Counts::default();
-        self.store(&db, lines, &mut counts, &mut acknowledged)
-            .await?;
+        self.store(&db, lines, &mut counts).await?;
         wait_until_caught_up(&db).await?;
         db.close(CLOSE).await?;
         self.print(&counts, &data, start.elapsed())?;
@@ -89,7 +76,6 @@ impl Ingest {
         db: &DatabaseManager,
         lines: impl Iterator<Item = io::Result<lines::Line>>,
         counts: &mut Counts,
-        acknowledged: &mut Option<LineWriter<File>>,
     ) -> Result<(), Box<dyn Error>> {
         let bad_lines = RefCell::new(Vec::new());
         let documents = lines.filter_map(|line| match line {
@@ -112,10 +98,7 @@ impl Ingest {
             counts.unchanged += batch.unchanged;
             for (document, result) in batch.results {
                 match result {
-                    Ok(receipt) => {
-                        counts.stored += 1;
-                        note(acknowledged, &document, receipt.version)?;
-                    }
+                    Ok(_) => counts.stored += 1,
                     Err(error) => {
                         counts.failed += 1;
                         eprintln!("{}: {error}", document.id);
@@ -204,27 +187,6 @@ impl<I: Iterator<Item = io::Result<Document>>> Iterator for Batches<I> {
             batch => Some(batch),
         }
     }
-}
-
-fn append_to(path: &PathBuf) -> Result<LineWriter<File>, Box<dyn Error>> {
-    let file = OpenOptions::new().create(true).append(true).open(path);
-    let file = file.map_err(|error| format!("{}: {error}", path.display()))?;
-    Ok(LineWriter::new(file))
-}
-
-/// Writes the line in one piece and without a sync: what a killed process has written, the
-/// operating system keeps.
-fn note(
-    acknowledged: &mut Option<LineWriter<File>>,
-    document: &Document,
-    version: Version,
-) -> Result<(), Box<dyn Error>> {
-    if let Some(file) = acknowledged {
-        let content = lines::content_hash(document)?;
-        let line = json!({"id": document.id, "version": version, "content": content});
-        file.write_all(format!("{line}\n").as_bytes())?;
-    }
-    Ok(())
 }
 
 fn backlog(db: &DatabaseManager) -> u64 {

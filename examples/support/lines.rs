@@ -8,7 +8,6 @@ use std::{
 
 use dbmanager::model::Document;
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
 
 /// A line of the file: its number from 1, and the document or what is wrong with it.
 pub(crate) type Line = (usize, Result<Document, String>);
@@ -39,19 +38,4 @@ fn document(line: &str, set: &Map<String, Value>) -> Result<Document, String> {
         serde_json::from_value(value).map_err(|error| error.to_string())?;
     document.metadata.extend(set.clone());
     Ok(document)
-}
-
-/// SHA-256 of the document's JSON without its vectors: the bytes that the authority must hold.
-pub(crate) fn content_hash(document: &Document) -> serde_json::Result<String> {
-    let mut document = document.clone();
-    document.vectors.clear();
-    Ok(hex(&serde_json::to_vec(&document)?))
-}
-
-/// SHA-256 in lower-case hexadecimal.
-fn hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
 }
