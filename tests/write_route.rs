@@ -10,7 +10,10 @@ use dbmanager_core::{
     CircuitState, ErrorKind, WriteOutcome,
     embed::{EmbedError, Embedder, EmbedderKind},
     journal::JournalSource,
-    model::{Document, Level, OnTimeout, OperationStatus, Precondition, Role, StoreWriteState},
+    model::{
+        CollectionOptions, Document, Level, OnTimeout, OperationStatus, Precondition, Query, Role,
+        StoreWriteState,
+    },
 };
 
 fn document(id: &str) -> Document {
@@ -456,6 +459,19 @@ async fn a_delete_is_a_version_and_nothing_brings_the_document_back() {
             .iter()
             .all(|s| (s.documents, s.tombstones) == (0, 1))
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_collection_that_was_never_written_to_is_found_empty() {
+    let rig = Rig::new();
+    let db = rig.open().await;
+    db.create_collection("c", CollectionOptions::default())
+        .await
+        .unwrap();
+    for query in [Query::hybrid("words"), Query::metadata("words")] {
+        let found = db.search_documents("c", query.clone()).await.unwrap();
+        assert!(found.hits.is_empty() && !found.degraded(), "{found:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,7 +6,10 @@ use async_trait::async_trait;
 
 use crate::{
     Runtime,
-    backend::{BackendError, GraphBackend, RelationalBackend, VectorBackend},
+    backend::{
+        Backend, BackendError, BackendErrorKind, GraphBackend, IdsRequest, RelationalBackend,
+        VectorBackend,
+    },
     embed::Embedder,
     model::{CollectionKey, DocumentRecord, Role, Version},
 };
@@ -91,6 +94,26 @@ pub(crate) struct SearchStores {
     pub(crate) graph: SearchStore<dyn GraphBackend>,
     /// For the metadata leg.
     pub(crate) relational: SearchStore<dyn RelationalBackend>,
+}
+
+impl SearchStores {
+    /// Whether every store answers that it has no such collection. One that alone lacks it has lost
+    /// it.
+    pub(crate) async fn lack(&self, key: &CollectionKey) -> bool {
+        lacks(&self.relational, key).await
+            && lacks(&self.vector, key).await
+            && lacks(&self.graph, key).await
+    }
+}
+
+async fn lacks<B: Backend + ?Sized>(store: &SearchStore<B>, key: &CollectionKey) -> bool {
+    let backend = match store {
+        SearchStore::NotConfigured => return true,
+        SearchStore::Unavailable(_) => return false,
+        SearchStore::Ready { backend, .. } => backend,
+    };
+    let heads = backend.heads(IdsRequest::new(key.clone(), [])).await;
+    heads.is_err_and(|error| error.kind() == BackendErrorKind::CollectionMissing)
 }
 
 /// What is known of a document when a hit on it is checked.

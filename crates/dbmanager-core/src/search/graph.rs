@@ -55,7 +55,7 @@ pub(super) async fn match_titles(search: &Search<'_>, size: usize) -> Leg {
             TextSearchRequest::new(collection.key.clone(), Arc::clone(&search.text), size);
         (index, backend.match_titles(request))
     });
-    let answers = ask(requests.collect()).await;
+    let answers = ask(search, requests.collect()).await;
     let mut leg = Leg::new(LegName::Graph);
     leg.take(answers, caught_up, size, search, |collection, hit| LegHit {
         collection,
@@ -201,7 +201,7 @@ async fn ask_links(
         (*index, backend.edges(IdsRequest::new(key, ids.clone())))
     });
     let mut links = Vec::new();
-    for (index, answer) in ask(requests.collect()).await {
+    for (index, answer) in ask(search, requests.collect()).await {
         let key = &search.scope[index as usize].key;
         for (id, edges) in by_collection[&index].iter().zip(answer?) {
             links.extend(edges.map(|edges| (NodeKey::new(key.clone(), Arc::clone(id)), edges)));

@@ -13,7 +13,9 @@ use super::{
 };
 use crate::{
     Error, ErrorKind,
-    backend::{BackendResult, TextHit, TextSearchRequest, VectorHit, VectorSearchRequest},
+    backend::{
+        BackendErrorKind, BackendResult, TextHit, TextSearchRequest, VectorHit, VectorSearchRequest,
+    },
     model::{CollectionKey, LegName, LegOutcome},
 };
 
@@ -25,14 +27,27 @@ pub(super) type Answers<T> = Vec<(u32, BackendResult<Vec<T>>)>;
 /// A request to a store that is under way.
 pub(super) type Asked<'a, T> = Pin<Box<dyn Future<Output = BackendResult<Vec<T>>> + Send + 'a>>;
 
-/// Asks every collection, a bounded number at a time.
-pub(super) async fn ask<'a, T: Send + 'a>(requests: Vec<(u32, Asked<'a, T>)>) -> Answers<T> {
+/// Asks every collection, a bounded number at a time. One that no store has is empty: stores get a
+/// collection with its first document.
+pub(super) async fn ask<'a, T: Send + 'a>(
+    search: &Search<'_>,
+    requests: Vec<(u32, Asked<'a, T>)>,
+) -> Answers<T> {
     let (places, requests): (Vec<u32>, Vec<Asked<'a, T>>) = requests.into_iter().unzip();
     let answers: Vec<_> = stream::iter(requests)
         .buffered(CONCURRENT_COLLECTIONS)
         .collect()
         .await;
-    places.into_iter().zip(answers).collect()
+    let mut answers: Answers<T> = places.into_iter().zip(answers).collect();
+    for (place, answer) in &mut answers {
+        if let Err(error) = answer
+            && error.kind() == BackendErrorKind::CollectionMissing
+            && search.stores.lack(&search.scope[*place as usize].key).await
+        {
+            *answer = Ok(Vec::new());
+        }
+    }
+    answers
 }
 
 /// The store to ask and whether it has caught up; or why it cannot be asked.
@@ -103,7 +118,7 @@ pub(super) async fn semantic(search: &Search<'_>, size: usize) -> Leg {
             VectorSearchRequest::new(key.clone(), Arc::clone(&vector), size).filter(filter.clone());
         (index, backend.search_vectors(request))
     });
-    let answers = ask(requests.collect()).await;
+    let answers = ask(search, requests.collect()).await;
     leg.take(answers, caught_up, size, search, of_vector);
     leg
 }
@@ -165,7 +180,7 @@ pub(super) async fn metadata(search: &Search<'_>, size: usize) -> Leg {
                 .filter(filter.clone());
         (index, backend.search_text(request))
     });
-    let answers = ask(requests.collect()).await;
+    let answers = ask(search, requests.collect()).await;
     leg.take(answers, caught_up, size, search, of_text);
     leg
 }

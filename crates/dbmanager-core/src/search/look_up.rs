@@ -73,7 +73,7 @@ pub(super) async fn semantic(search: &Search<'_>, own: &Leg, others: &[&Leg]) ->
             .restrict_to(ids);
         Some((index, backend.search_vectors(request)))
     });
-    converted(ask(requests.collect()).await, of_vector)
+    converted(ask(search, requests.collect()).await, of_vector)
 }
 
 /// What full text says of documents that only other legs found.
@@ -92,7 +92,7 @@ pub(super) async fn metadata(search: &Search<'_>, own: &Leg, others: &[&Leg]) ->
             .restrict_to(ids);
         (index, backend.search_text(request))
     });
-    converted(ask(requests.collect()).await, of_text)
+    converted(ask(search, requests.collect()).await, of_text)
 }
 
 fn converted<T>(answers: Answers<T>, convert: impl Fn(u32, T) -> LegHit) -> Answers<LegHit> {
