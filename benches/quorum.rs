@@ -8,6 +8,8 @@
 
 #[path = "support/documents.rs"]
 mod documents;
+#[path = "support/percentile.rs"]
+mod percentile;
 #[path = "../tests/live/proxy.rs"]
 mod proxy;
 #[path = "support/vectors.rs"]
@@ -18,6 +20,7 @@ use std::time::{Duration, Instant};
 use dbmanager::{backend::ServiceConfig, config::Config, model::Role, prelude::*};
 use dbmanager_core::Runtime;
 use documents::document;
+use percentile::percentile;
 use proxy::{Fault, Proxy};
 
 const DELAY: Duration = Duration::from_millis(50);
@@ -29,13 +32,6 @@ fn settings(values: &[(&str, &str)]) -> ServiceConfig {
         .iter()
         .map(|(key, value)| ((*key).to_owned(), (*value).into()))
         .collect()
-}
-
-/// The time below which `share` of the times lie.
-fn percentile(times: &mut [f64], share: f64) -> f64 {
-    times.sort_by(f64::total_cmp);
-    let place = (times.len() as f64 * share).ceil() as usize;
-    times[place.saturating_sub(1)]
 }
 
 /// One write after the other, each of another document, each measured to its answer.

@@ -1,0 +1,233 @@
+//! A store that was away comes back: how fast it gets its backlog from the journal, and what that
+//! costs those who write and read meanwhile. Each role in turn is switched off while documents are
+//! written, and switched on again.
+//!
+//! Replaying is compared with the store's own `apply` of the same documents in the same batches,
+//! without a journal; reading and writing during the replay with the same afterwards.
+
+#[path = "support/documents.rs"]
+mod documents;
+#[path = "support/percentile.rs"]
+mod percentile;
+#[path = "support/raw_apply.rs"]
+mod raw_apply;
+#[path = "support/vectors.rs"]
+mod vectors;
+
+use std::{
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
+
+use dbmanager::{
+    model::{Collection, Document, Receipt},
+    prelude::*,
+};
+use documents::document;
+use futures_util::future::join;
+use percentile::percentile;
+use raw_apply::raw_apply;
+
+const COLLECTION: &str = "documents";
+const DIMENSION: usize = 384;
+const DOCUMENTS: u64 = 20_000;
+/// Documents journaled at once while the store is away.
+const WRITTEN_AT_ONCE: usize = 1_000;
+/// Each is measured so often, in turns, so that what else the machine does falls on all.
+const ROUNDS: u64 = 3;
+/// Numbers of documents that the foreground writes, above all others.
+const FOREGROUND: u64 = 1 << 40;
+const PATIENCE: Duration = Duration::from_secs(300);
+
+async fn open(config: Config) -> DatabaseManager {
+    let db = DatabaseManager::open(config).await;
+    db.expect("the stores open")
+}
+
+async fn close(db: DatabaseManager) {
+    db.close(PATIENCE).await.expect("the stores close");
+}
+
+fn backlog(db: &DatabaseManager) -> u64 {
+    db.health().stores.iter().map(|store| store.backlog).sum()
+}
+
+/// Stores in which every collection is ready, closed.
+async fn prepare(directory: &Path) -> Collection {
+    let db = open(Config::embedded(directory)).await;
+    let write = db.store_document(COLLECTION, document(0, DIMENSION));
+    write.level(Level::All).await.expect("stored");
+    let collection = db.collections().remove(0);
+    close(db).await;
+    collection
+}
+
+/// Writes documents without the store of a role; the last one's receipt.
+async fn write_without(role: Role, directory: &Path, documents: Vec<Document>) -> Receipt {
+    let db = open(Config::embedded(directory).disable(role)).await;
+    let mut last = None;
+    for batch in documents.chunks(WRITTEN_AT_ONCE) {
+        let receipts = db.store_documents(COLLECTION, batch.to_vec()).await;
+        for receipt in receipts.expect("the batch is journaled") {
+            last = Some(receipt.expect("stored"));
+        }
+    }
+    close(db).await;
+    last.expect("there are documents")
+}
+
+/// Seconds that writes and reads of single documents took.
+#[derive(Default)]
+struct Times {
+    write: Vec<f64>,
+    read: Vec<f64>,
+}
+
+/// Writes and reads in turns, one after the other, while `goes_on` says so.
+async fn foreground(
+    db: &DatabaseManager,
+    first: u64,
+    count: u64,
+    goes_on: impl Fn(u64) -> bool,
+) -> Times {
+    let mut times = Times::default();
+    for number in (0..).take_while(|number| goes_on(*number)) {
+        let document = document(first + number, DIMENSION);
+        let id = format!("document-{}", number * 7_919 % count);
+        let started = Instant::now();
+        let stored = db.store_document(COLLECTION, document).await;
+        times.write.push(started.elapsed().as_secs_f64());
+        stored.expect("stored");
+        let started = Instant::now();
+        let read = db.get_document(COLLECTION, id).await;
+        times.read.push(started.elapsed().as_secs_f64());
+        read.expect("read");
+    }
+    times
+}
+
+/// What one round measures, in seconds.
+struct Round {
+    raw: f64,
+    replay: f64,
+    opening: f64,
+    during: Times,
+    after: Times,
+}
+
+async fn round(role: Role, service: &str, count: u64) -> Round {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let directory = directory.path();
+    let collection = prepare(directory).await;
+    let numbered = |numbers: std::ops::Range<u64>| -> Vec<Document> {
+        numbers.map(|number| document(number, DIMENSION)).collect()
+    };
+    let config = || Config::embedded(directory);
+    let batch = config().settings().expect("valid").performance.batch_size;
+    let raw = raw_apply(role, service, &collection, numbered(1..count + 1), batch).await;
+
+    let last = write_without(role, directory, numbered(1..count + 1)).await;
+    let started = Instant::now();
+    let db = open(config()).await;
+    let opening = started.elapsed();
+    let started = Instant::now();
+    db.wait_for(&last, Level::All, PATIENCE)
+        .await
+        .expect("the store catches up");
+    let replay = started.elapsed();
+    assert_eq!(backlog(&db), 0);
+    close(db).await;
+
+    let last = write_without(role, directory, numbered(count + 1..2 * count + 1)).await;
+    let db = open(config()).await;
+    let replayed = AtomicBool::new(false);
+    let (during, ()) = join(
+        foreground(&db, FOREGROUND, count, |_| {
+            !replayed.load(Ordering::Relaxed)
+        }),
+        async {
+            let waited = db.wait_for(&last, Level::All, PATIENCE).await;
+            waited.expect("the store catches up");
+            replayed.store(true, Ordering::Relaxed);
+        },
+    )
+    .await;
+    let written = during.write.len() as u64;
+    let after = foreground(&db, 2 * FOREGROUND, count, |number| number < written).await;
+    close(db).await;
+    Round {
+        raw: raw.as_secs_f64(),
+        replay: replay.as_secs_f64(),
+        opening: opening.as_secs_f64(),
+        during,
+        after,
+    }
+}
+
+/// The middle one of several rounds.
+fn median(mut values: Vec<f64>) -> f64 {
+    percentile(&mut values, 0.5)
+}
+
+fn print(role: Role, count: u64, rounds: &mut [Round]) {
+    let rate = |seconds: f64| count as f64 / seconds;
+    let of = |value: fn(&Round) -> f64| median(rounds.iter().map(value).collect());
+    let (raw, replay) = (rate(of(|round| round.raw)), rate(of(|round| round.replay)));
+    println!(
+        "{role}: replayed {replay:.0} documents/s, applied without a journal {raw:.0}: {:.2}; \
+         opened with the backlog in {:.2} s",
+        of(|round| round.replay / round.raw).recip(),
+        of(|round| round.opening),
+    );
+    for (what, times) in [
+        (
+            "write",
+            (|times: &mut Times| &mut times.write) as fn(&mut Times) -> &mut Vec<f64>,
+        ),
+        ("read", |times| &mut times.read),
+    ] {
+        let mut shares = Vec::new();
+        for share in [0.5, 0.99] {
+            let mut of = |part: fn(&mut Round) -> &mut Times| {
+                let rounds = rounds.iter_mut();
+                median(
+                    rounds
+                        .map(|round| percentile(times(part(round)), share) * 1e3)
+                        .collect(),
+                )
+            };
+            let (during, after) = (of(|round| &mut round.during), of(|round| &mut round.after));
+            shares.push(format!(
+                "p{:.0} {during:.2} ms ÷ {after:.2} ms = {:.2}",
+                share * 100.0,
+                during / after
+            ));
+        }
+        println!(
+            "  {what} while it is replayed ÷ afterwards: {}",
+            shares.join(", ")
+        );
+    }
+}
+
+fn main() {
+    let is_trial = std::env::args().any(|argument| argument == "--test");
+    let (count, rounds) = if is_trial {
+        (200, 1)
+    } else {
+        (DOCUMENTS, ROUNDS)
+    };
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let roles = [
+        (Role::Vector, "embedded"),
+        (Role::Graph, "sqlite"),
+        (Role::Relational, "sqlite"),
+    ];
+    for (role, service) in roles {
+        let mut measured: Vec<Round> = (0..rounds)
+            .map(|_| runtime.block_on(round(role, service, count)))
+            .collect();
+        print(role, count, &mut measured);
+    }
+}
