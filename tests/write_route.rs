@@ -85,6 +85,24 @@ async fn a_quorum_answers_while_a_store_is_down_and_the_store_catches_up_by_itse
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_store_is_found_to_hold_is_not_sent_again() {
+    let rig = Rig::new();
+    let db = rig.open().await;
+    rig.switch(Role::Vector).set(Mode::Down);
+    for n in 0..5 {
+        let write = db.store_document("c", document(&n.to_string()));
+        write.await.unwrap();
+    }
+    db.close(Duration::from_secs(10)).await.unwrap();
+    let sent = rig.switch(Role::Graph).applies();
+    let db = rig.open().await;
+    rig.switch(Role::Vector).set(Mode::Up);
+    eventually("the journal lets go", || db.health().journal.entries == 0).await;
+    assert_eq!(rig.switch(Role::Graph).applies(), sent);
+    assert!(db.check_consistency().await.unwrap().is_consistent());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_level_that_is_not_reached_is_pending_never_lost() {
     let rig = Rig::new();
     let db = rig.open().await;

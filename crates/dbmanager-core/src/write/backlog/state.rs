@@ -334,11 +334,12 @@ impl Progress {
     /// Whether the newest version should be queued: it is not confirmed, parked, queued or under
     /// way.
     pub(super) fn wants(&self, versions: &[Version]) -> bool {
-        !self.queued
-            && !self.in_flight
-            && self.parked.is_none()
-            && versions
-                .last()
-                .is_some_and(|newest| *newest > self.confirmed)
+        let newest = versions.last();
+        !self.queued && !self.in_flight && newest.is_some_and(|newest| self.needs(*newest))
+    }
+
+    /// Whether this version should still be sent: it is not confirmed, and not parked.
+    pub(super) fn needs(&self, version: Version) -> bool {
+        self.parked.is_none() && version > self.confirmed
     }
 }

@@ -93,6 +93,11 @@ impl Inner {
             else {
                 continue;
             };
+            // The store was found to hold it after it had been queued.
+            if !progress.needs(newest.version) {
+                progress.queued = false;
+                continue;
+            }
             if !fits {
                 others.push_back(key);
                 // Looking further would turn a queue of many collections into a quadratic walk.
