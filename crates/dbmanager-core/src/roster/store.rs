@@ -5,6 +5,8 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
+use tokio::sync::{Mutex as AsyncMutex, Notify};
+
 use super::stamp::{JournalFacts, Judgement, Moment, judge, lacking_state};
 use crate::{
     Runtime,
@@ -49,13 +51,15 @@ pub(crate) struct Store {
     guard: Arc<Guard>,
     journal: Arc<dyn Journal>,
     state: Mutex<State>,
-    connecting: tokio::sync::Mutex<()>,
+    connecting: AsyncMutex<()>,
     /// Held by whoever writes to the store: its sender, or a rebuild that empties it.
-    turn: tokio::sync::Mutex<()>,
+    turn: AsyncMutex<()>,
     /// Confirmations of this session can no longer be trusted: compare with what the store holds.
     reconcile: AtomicBool,
     /// How often the store was opened or verified anew.
     openings: AtomicU64,
+    /// Tells the sender of an opening, whoever it was that opened.
+    opened: Notify,
     /// Whether this manager is the one that stamps the store and writes its record.
     sends: AtomicBool,
 }
@@ -99,10 +103,11 @@ impl Store {
                 error: None,
                 capabilities: None,
             }),
-            connecting: tokio::sync::Mutex::new(()),
-            turn: tokio::sync::Mutex::new(()),
+            connecting: AsyncMutex::new(()),
+            turn: AsyncMutex::new(()),
             reconcile: AtomicBool::new(true),
             openings: AtomicU64::new(0),
+            opened: Notify::new(),
             sends: AtomicBool::new(parts.sends),
         }
     }
@@ -161,6 +166,11 @@ impl Store {
     pub(crate) fn trusted_opening(&self) -> Option<u64> {
         let doubt = self.in_doubt() || !self.lock().verified;
         (!doubt).then(|| self.openings.load(Ordering::Acquire))
+    }
+
+    /// Waits until the store was opened since this was last asked.
+    pub(crate) async fn opened(&self) {
+        self.opened.notified().await;
     }
 
     /// A number that changes with every opening.
@@ -256,6 +266,7 @@ impl Store {
             Ok(()) => {
                 self.openings.fetch_add(1, Ordering::AcqRel);
                 self.reconcile.store(true, Ordering::Release);
+                self.opened.notify_one();
                 let mut state = self.lock();
                 state.verified = true;
                 state.error = None;

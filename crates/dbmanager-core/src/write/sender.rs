@@ -50,7 +50,13 @@ pub(crate) async fn run_sender(room: Arc<WriteRoom>, store: Arc<Store>) {
         match sender.step().instrument(span).await {
             Ok(Step::Progress) => sender.succeeded(),
             Ok(Step::Idle) => {
-                sender.room.backlog.work(sender.store.role).await;
+                // Also if somebody else has opened the store again: what it had confirmed is to be
+                // compared with it, or its entries could never go.
+                tokio::select! {
+                    biased;
+                    () = sender.room.backlog.work(sender.store.role) => {}
+                    () = sender.store.opened() => {}
+                }
             }
             Err(error) => sender.back_off(&error).await,
         }
