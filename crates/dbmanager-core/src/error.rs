@@ -187,7 +187,7 @@ impl Error {
         self.0.retryable
     }
 
-    /// How long to wait before trying again, if the store said so.
+    /// How long to wait before trying again, if that can be told.
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
     }

@@ -198,7 +198,10 @@ impl Config {
 
     /// Sets how many stores must hold a write, and how long it waits for them.
     pub fn write(self, level: Level, timeout: Duration) -> Self {
-        self.adjust(move |settings| settings.write = WriteSettings { level, timeout })
+        self.adjust(move |settings| {
+            settings.write.level = level;
+            settings.write.timeout = timeout;
+        })
     }
 
     /// Sets the built-in or compiled-in embedder; `"none"` for none.

@@ -179,13 +179,16 @@ fn journal(root: &mut Section<'_>) -> Result<JournalSettings> {
 }
 
 fn write(root: &mut Section<'_>) -> Result<WriteSettings> {
-    let mut section = root.section("write", &["level", "timeout"])?;
+    let mut section = root.section("write", &["level", "timeout", "max_in_flight"])?;
     let default = WriteSettings::default();
     Ok(WriteSettings {
         level: section
             .word("level", &["journaled", "one", "quorum", "all"])?
             .unwrap_or(default.level),
         timeout: section.duration("timeout")?.unwrap_or(default.timeout),
+        max_in_flight: section
+            .number("max_in_flight")?
+            .unwrap_or(default.max_in_flight),
     })
 }
 

@@ -106,6 +106,7 @@ impl Settings {
                 self.performance.connection_pool_size as u64,
             ),
             ("performance.batch_size", self.performance.batch_size as u64),
+            ("write.max_in_flight", self.write.max_in_flight as u64),
             (
                 "health.failure_threshold",
                 u64::from(self.health.failure_threshold),
@@ -295,6 +296,11 @@ pub struct WriteSettings {
     pub level: Level,
     /// How long a write waits for them, once it is journaled; 10 s by default.
     pub timeout: Duration,
+    /// Documents whose writes may be under way at once; above that further ones are rejected as
+    /// `Overloaded`, with the time after which to try again. 10,000 by default. They wait in
+    /// memory, so large documents call for a lower number; a single batch above it is admitted
+    /// when nothing else is under way.
+    pub max_in_flight: usize,
 }
 
 impl Default for WriteSettings {
@@ -302,6 +308,7 @@ impl Default for WriteSettings {
         Self {
             level: Level::default(),
             timeout: DEFAULT_WRITE_TIMEOUT,
+            max_in_flight: 10_000,
         }
     }
 }

@@ -81,7 +81,7 @@ fn every_further_key_is_read() {
             "relational": {"enabled": false},
             "journal": {"type": "memory", "config": {"path": "/j", "max_entries": 10,
                         "max_bytes": "2GiB", "record_lifetime": "2d"}},
-            "write": {"level": "all", "timeout": "1500ms"},
+            "write": {"level": "all", "timeout": "1500ms", "max_in_flight": 7},
             "search": {"timeout": 2.5},
             "embedding": {"type": "none", "config": {"x": 1}},
             "health": {"interval": 1, "timeout": "500ms", "failure_threshold": 2, "success_threshold": 4},
@@ -108,6 +108,7 @@ fn every_further_key_is_read() {
         }
     );
     assert_eq!(settings.write.level, Level::All);
+    assert_eq!(settings.write.max_in_flight, 7);
     assert_eq!(settings.write.timeout, Duration::from_millis(1_500));
     assert_eq!(settings.search.timeout, Duration::from_millis(2_500));
     assert_eq!(settings.embedding.embedding_type, "none");
@@ -132,7 +133,7 @@ fn what_is_wrong_is_said_with_its_key() {
         ),
         (
             r#"{"write": {"quux": 1}}"#,
-            r#"unknown key "write.quux"; known here: level, timeout"#,
+            r#"unknown key "write.quux"; known here: level, timeout, max_in_flight"#,
         ),
         (
             r#"{"journal": {"config": {"max_entry": 1}}}"#,
@@ -170,6 +171,10 @@ fn what_is_wrong_is_said_with_its_key() {
         (
             r#"{"vector": {"type": "memory"}, "performance": {"batch_size": 0}}"#,
             r#""performance.batch_size" must be at least 1"#,
+        ),
+        (
+            r#"{"vector": {"type": "memory"}, "write": {"max_in_flight": 0}}"#,
+            r#""write.max_in_flight" must be at least 1"#,
         ),
         (
             r#"{"vector": {"type": "memory"}, "search": {"timeout": 0}}"#,

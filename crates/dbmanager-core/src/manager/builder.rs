@@ -236,6 +236,7 @@ impl ManagerBuilder {
                 timeout: settings.write.timeout,
                 batch_size: settings.performance.batch_size,
                 disabled_backlog: DISABLED_BACKLOG,
+                max_in_flight: settings.write.max_in_flight,
             },
             embedder,
             cache: Cache::new(&runtime, &settings.performance),

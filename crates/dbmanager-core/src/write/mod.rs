@@ -1,6 +1,7 @@
 //! The write route: validate → embed → append → fan out → decide → receipt, and what follows from
 //! it: senders that bring every store up to date, and the truncation of the journal.
 
+mod admission;
 mod backlog;
 mod decide;
 mod prepare;
@@ -18,6 +19,7 @@ use std::{
 
 use tokio::sync::watch;
 
+use admission::Admission;
 pub(crate) use backlog::{Backlog, DocumentKey, Participation, Revision, slot};
 pub(crate) use decide::{Acknowledgement, Answer};
 pub(crate) use prepare::validate_collection_name;
@@ -37,6 +39,9 @@ use crate::{
 
 /// Live entries read from the journal at once when it is opened.
 const RECOVERY_PAGE: usize = 2_000;
+/// When a write that found the journal full is worth another try: several rounds of truncation
+/// later.
+const RETRY_WHEN_FULL: Duration = Duration::from_secs(1);
 
 /// The knobs of the write route.
 #[derive(Clone, Debug)]
@@ -47,6 +52,8 @@ pub(crate) struct WriteSettings {
     pub(crate) batch_size: usize,
     /// Live entries from which on a disabled store (never the authority) is given up for a rebuild.
     pub(crate) disabled_backlog: u64,
+    /// Documents whose writes may be under way at once.
+    pub(crate) max_in_flight: usize,
 }
 
 /// Everything the write route shares.
@@ -58,6 +65,7 @@ pub(crate) struct WriteRoom {
     pub(crate) settings: WriteSettings,
     pub(crate) embedder: Option<Arc<dyn Embedder>>,
     pub(crate) cache: Option<Cache>,
+    admission: Admission,
     disabled: Mutex<Vec<RosterRecord>>,
     /// Absent if the journal is this manager's own.
     sharing: Option<Sharing>,
@@ -109,6 +117,7 @@ impl WriteRoom {
             journal: parts.journal,
             backlog: Backlog::new(shared),
             stores: parts.stores,
+            admission: Admission::new(parts.settings.max_in_flight),
             settings: parts.settings,
             embedder: parts.embedder,
             cache: parts.cache,
@@ -454,10 +463,11 @@ pub(crate) fn journal_error(error: JournalError) -> Error {
     let message = error.message().to_owned();
     // A read-only journal stays so until the manager is opened again.
     let retryable = !matches!(error.kind(), JournalErrorKind::ReadOnly);
+    let full = *error.kind() == JournalErrorKind::Full;
     let public = Error::new(kind, message).with_source(error);
-    if retryable {
-        public
-    } else {
-        public.with_retryable(false)
+    match (retryable, full) {
+        (false, _) => public.with_retryable(false),
+        (true, true) => public.with_retry_after(RETRY_WHEN_FULL),
+        (true, false) => public,
     }
 }

@@ -112,7 +112,16 @@ impl WriteRoom {
             items.into_iter().for_each(WriteItem::discard);
             return Err(rejected(error));
         }
+        let admitted = self.admission.admit(items.len());
+        let keyed = items.iter().any(|item| item.idempotency_key.is_some());
+        if admitted.is_none() && !keyed {
+            items.into_iter().for_each(WriteItem::discard);
+            return Err(rejected(self.admission.overloaded()));
+        }
         let mut stages = self.stage(&collection, items).await;
+        if admitted.is_none() {
+            self.turn_away(&mut stages);
+        }
         let appended = self.append_stages(&collection, &mut stages).await?;
         // From here on: what embedding takes is the model's, and says nothing of the stores.
         let deadline = self.runtime.monotonic() + options.timeout;
@@ -163,6 +172,16 @@ impl WriteRoom {
         Ok(answers.into_iter().flatten().collect())
     }
 
+    /// Rejects what would have to be appended. A known key is answered from its record even now:
+    /// saying that no store ever shows the write would be wrong.
+    fn turn_away(&self, stages: &mut [Stage]) {
+        for stage in stages {
+            if matches!(stage, Stage::Ready { .. }) {
+                *stage = Stage::Answered(Err(rejected(self.admission.overloaded())));
+            }
+        }
+    }
+
     /// Drops a collection: everything in it is gone at once for readers, and is removed from every
     /// store like any write.
     pub(crate) async fn drop_collection(
@@ -172,6 +191,10 @@ impl WriteRoom {
         operation_id: OperationId,
     ) -> Result<Receipt> {
         self.check_open().map_err(rejected)?;
+        let _admitted = self
+            .admission
+            .admit(1)
+            .ok_or_else(|| rejected(self.admission.overloaded()))?;
         let collection = self.collection(&name).ok_or_else(|| {
             rejected(
                 Error::new(ErrorKind::CollectionNotFound, "there is no such collection")
