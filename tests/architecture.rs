@@ -5,7 +5,11 @@
 //! the root of the repository. Code blocks are not looked at.
 #![allow(clippy::unwrap_used, reason = "a test may panic in its helpers")]
 
-use std::{collections::BTreeSet, fs, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
 
 const EXTENSIONS: [&str; 4] = [".rs", ".md", ".toml", ".lock"];
 
@@ -155,4 +159,34 @@ fn every_feature_stands_in_the_readme() {
             );
         }
     }
+}
+
+/// The names of metrics in quotes, in the sources below a directory.
+fn exported_metrics(directory: &Path) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            names.extend(exported_metrics(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = fs::read_to_string(&path).unwrap();
+            let quoted = text.split('"').filter(|quoted| {
+                let name = quoted.strip_prefix("dbmanager_");
+                name.is_some_and(|name| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
+            });
+            names.extend(quoted.map(str::to_owned));
+        }
+    }
+    names
+}
+
+#[test]
+fn the_readme_names_every_metric_and_no_other() {
+    let exported = exported_metrics(&root().join("crates/dbmanager-core/src"));
+    assert!(exported.contains("dbmanager_drift_documents"));
+    let named: BTreeSet<String> = spans(&read("README.md"))
+        .into_iter()
+        .filter(|span| span.starts_with("dbmanager_") && !span.contains("::"))
+        .collect();
+    assert_eq!(named, exported);
 }

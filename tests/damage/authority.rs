@@ -1,7 +1,7 @@
 //! What the authority itself lost, or holds changed.
 
 use dbmanager::{
-    DifferenceKind::{Content, Foreign, Missing},
+    DifferenceKind::{Content, Foreign, Missing, Unreadable},
     model::Role::*,
     prelude::*,
 };
@@ -117,7 +117,7 @@ async fn a_changed_word_of_the_authoritys_own_bytes_is_found() {
 }
 
 #[tokio::test]
-async fn an_unreadable_document_of_the_authority_is_an_error_that_names_it_never_an_absent_one() {
+async fn an_unreadable_row_of_the_authority_is_a_finding_and_an_error_never_an_absent_document() {
     let key = "(SELECT key FROM document WHERE id = 'd2')";
     for (sql, id) in [
         (format!("DELETE FROM content WHERE document = {key}"), "d2"),
@@ -141,10 +141,17 @@ async fn an_unreadable_document_of_the_authority_is_an_error_that_names_it_never
         let error = db.get_document("c", id).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Damaged, "{sql}: {error}");
         assert!(error.message().contains(&named), "{sql}: {error}");
-        let error = db.check_consistency().repair().await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Damaged, "{sql}: {error}");
-        assert!(error.message().contains(&named), "{sql}: {error}");
-        // The others are not touched by it.
+        // Nobody knows what the others should hold of it; every other document is compared.
+        let report = db.check_consistency().repair().await.unwrap();
+        assert_eq!(
+            findings(&report),
+            Role::ALL.map(|role| (role, id, Unreadable))
+        );
+        assert!(report.differences.iter().all(|d| !d.repaired), "{sql}");
+        for store in &report.stores {
+            let compared = store.documents + store.tombstones;
+            assert_eq!(compared, DOCUMENTS, "{sql}: {store:?}");
+        }
         assert_eq!(get(&db, "c", "d3").await, Some(document(3)));
         // Whoever still has the document writes it again, whoever knows it gone deletes it again.
         store(&db, "c", document(2)).await;
@@ -156,6 +163,28 @@ async fn an_unreadable_document_of_the_authority_is_an_error_that_names_it_never
         assert_documents(&db).await;
         close(db).await;
     }
+}
+
+#[tokio::test]
+async fn an_unreadable_row_is_mended_from_the_journal_while_that_has_the_document() {
+    let home = with_live_entries(Graph).await;
+    edit(
+        &home,
+        Relational,
+        "UPDATE content SET canonical = x'7b'
+         WHERE document = (SELECT key FROM document WHERE id = 'd2')",
+    );
+    let db = DatabaseManager::open(home.config().disable(Graph))
+        .await
+        .unwrap();
+    let report = db.check_consistency().repair().await.unwrap();
+    assert_eq!(findings(&report), [(Relational, "d2", Content)]);
+    assert!(report.differences[0].repaired);
+    close(db).await;
+    let db = home.open().await;
+    assert_sound(&db, DOCUMENTS).await;
+    assert_documents(&db).await;
+    close(db).await;
 }
 
 #[tokio::test]

@@ -135,7 +135,7 @@ impl WriteRoom {
         }
     }
 
-    fn failed_read(&self, error: BackendError) -> Error {
+    pub(crate) fn failed_read(&self, error: BackendError) -> Error {
         if let Some(store) = self.store(Role::Relational) {
             store.note_failure(&error);
         }

@@ -286,7 +286,10 @@ impl Whole {
             let record = self
                 .content
                 .and_then(|(canonical, vectors)| layout::record(&canonical, &vectors));
-            let damage = || damaged(format_args!("the stored document {:?}", self.id));
+            let damage = || {
+                damaged(format_args!("the stored document {:?}", self.id))
+                    .with_document(Arc::clone(&self.id))
+            };
             DocumentState::Live(Arc::new(record.ok_or_else(damage)?))
         };
         Ok(StoredRecord {

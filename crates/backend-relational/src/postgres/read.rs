@@ -79,6 +79,7 @@ fn record(row: &PgRow) -> JobResult<StoredRecord> {
                 BackendErrorKind::Damaged,
                 format!("the stored document {id:?} is damaged"),
             )
+            .with_document(id.as_str())
         };
         let (canonical, vectors) = canonical.zip(vectors).ok_or_else(damaged)?;
         let vectors = VectorSet::from_bytes(vectors).map_err(|_| damaged())?;

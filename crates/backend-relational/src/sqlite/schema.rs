@@ -7,7 +7,10 @@ use dbmanager_backend_support::sqlite::{
     full_text::tokenizer_sql,
     stamp,
 };
-use dbmanager_core::model::Document;
+use dbmanager_core::{
+    backend::{BackendError, BackendErrorKind},
+    model::Document,
+};
 use rusqlite::Connection;
 
 /// `document` stays small, so that heads, counts and pages read little; the bytes lie in `content`
@@ -63,5 +66,8 @@ pub(super) fn facts(document: &Document) -> [Option<String>; 3] {
 
 /// What a row that this adapter never writes is called.
 pub(super) fn damaged(id: &str) -> JobError {
-    JobError::damaged(format!("the stored document {id:?} is damaged"))
+    let what = format!("the stored document {id:?} is damaged");
+    BackendError::new(BackendErrorKind::Damaged, what)
+        .with_document(id)
+        .into()
 }

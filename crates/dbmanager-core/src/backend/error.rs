@@ -82,6 +82,7 @@ pub struct BackendError {
     effect: Effect,
     message: String,
     retry_after: Option<Duration>,
+    document: Option<Arc<str>>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
@@ -94,6 +95,7 @@ impl BackendError {
             effect: Effect::Unknown,
             message: message.into(),
             retry_after: None,
+            document: None,
             source: None,
         }
     }
@@ -135,6 +137,13 @@ impl BackendError {
         self
     }
 
+    /// Names the one document that the error is about. A `Damaged` error that names one says that
+    /// the others can be read.
+    pub fn with_document(mut self, id: impl Into<Arc<str>>) -> Self {
+        self.document = Some(id.into());
+        self
+    }
+
     /// Adds the cause.
     pub fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
         self.source = Some(Arc::new(source));
@@ -159,6 +168,11 @@ impl BackendError {
     /// When the store wants to be asked again.
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
+    }
+
+    /// The one document that the error is about, if it is about one.
+    pub fn document(&self) -> Option<&Arc<str>> {
+        self.document.as_ref()
     }
 
     /// Whether the same call may succeed soon.

@@ -1,6 +1,6 @@
 //! What a comparison found.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::Serialize;
 
@@ -23,8 +23,35 @@ pub enum DifferenceKind {
     Content,
     /// The store has a whole collection (or generation) that the catalogue does not know.
     ForeignCollection,
-    /// The document could not be compared; the error is in the log.
+    /// The authority's row cannot be read and the journal does not hold the document, so there is
+    /// nothing to compare with. Writing or deleting the document mends it.
     Unreadable,
+}
+
+impl DifferenceKind {
+    /// Every kind.
+    pub const ALL: [DifferenceKind; 7] = [
+        DifferenceKind::Missing,
+        DifferenceKind::Foreign,
+        DifferenceKind::Version,
+        DifferenceKind::Deleted,
+        DifferenceKind::Content,
+        DifferenceKind::ForeignCollection,
+        DifferenceKind::Unreadable,
+    ];
+
+    /// The name in reports and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            DifferenceKind::Missing => "missing",
+            DifferenceKind::Foreign => "foreign",
+            DifferenceKind::Version => "version",
+            DifferenceKind::Deleted => "deleted",
+            DifferenceKind::Content => "content",
+            DifferenceKind::ForeignCollection => "foreign_collection",
+            DifferenceKind::Unreadable => "unreadable",
+        }
+    }
 }
 
 /// One difference.
@@ -86,6 +113,30 @@ pub struct StoreConsistency {
     pub pending: u64,
     /// Differences found.
     pub differences: u64,
+    /// Differences found, by kind; a kind of which there are none is left out.
+    pub kinds: BTreeMap<DifferenceKind, u64>,
+    /// Differences that were mended.
+    pub repaired: u64,
+}
+
+impl StoreConsistency {
+    pub(super) fn new(role: Role) -> Self {
+        Self {
+            role,
+            documents: 0,
+            tombstones: 0,
+            pending: 0,
+            differences: 0,
+            kinds: BTreeMap::new(),
+            repaired: 0,
+        }
+    }
+
+    pub(super) fn count(&mut self, difference: &Difference) {
+        self.differences += 1;
+        *self.kinds.entry(difference.kind).or_default() += 1;
+        self.repaired += u64::from(difference.repaired);
+    }
 }
 
 /// The result of a comparison.
