@@ -8,6 +8,7 @@
 
 pub mod embedded;
 pub mod gated_storage;
+pub mod recorder;
 
 use std::{
     sync::{
@@ -45,13 +46,24 @@ pub enum Mode {
     LoseAnswers,
     /// It works, and takes a tenth of a second for every call.
     Slow,
+    /// It works, takes 20 ms for every call, and refuses more than two at once.
+    Strained,
+    /// It answers `Unavailable`, nothing applied, to two calls of three.
+    Flaky,
 }
+
+/// What a strained store takes for every call.
+pub const STRAINED_CALL: Duration = Duration::from_millis(20);
+/// Calls that a strained store works on at once.
+const STRAINED_CALLS: usize = 2;
 
 /// Switches one store.
 #[derive(Clone)]
 pub struct Switch {
     mode: Arc<AtomicU8>,
     applies: Arc<AtomicU64>,
+    calls: Arc<AtomicU64>,
+    under_way: Arc<tokio::sync::Semaphore>,
     /// Called whenever the store has made durable what it holds; nothing is written meanwhile.
     on_durable: Arc<Mutex<Option<OnDurable>>>,
     /// Held by every write, and while `on_durable` runs.
@@ -71,6 +83,8 @@ impl Switch {
         Self {
             mode: Arc::new(AtomicU8::new(Mode::Up as u8)),
             applies: Arc::default(),
+            calls: Arc::default(),
+            under_way: Arc::new(tokio::sync::Semaphore::new(STRAINED_CALLS)),
             on_durable: Arc::default(),
             writing: Arc::default(),
         }
@@ -104,7 +118,9 @@ impl Switch {
             3 => Mode::Refuse,
             4 => Mode::RefuseBatch,
             5 => Mode::LoseAnswers,
-            _ => Mode::Slow,
+            6 => Mode::Slow,
+            7 => Mode::Strained,
+            _ => Mode::Flaky,
         }
     }
 
@@ -113,14 +129,28 @@ impl Switch {
         self.applies.load(Ordering::SeqCst)
     }
 
+    /// How many calls of any kind were sent to the store, each attempt counted.
+    pub fn calls(&self) -> u64 {
+        self.calls.load(Ordering::SeqCst)
+    }
+
     async fn pass(&self) -> BackendResult<()> {
+        let earlier = self.calls.fetch_add(1, Ordering::SeqCst);
+        let off = BackendError::new(BackendErrorKind::Unavailable, "switched off").not_applied();
         match self.mode() {
-            Mode::Down => {
-                Err(BackendError::new(BackendErrorKind::Unavailable, "switched off").not_applied())
-            }
+            Mode::Down => Err(off),
+            Mode::Flaky if !earlier.is_multiple_of(3) => Err(off),
             Mode::Hang => std::future::pending().await,
             Mode::Slow => {
                 tokio::time::sleep(Duration::from_millis(100)).await;
+                Ok(())
+            }
+            Mode::Strained => {
+                let Ok(_working) = self.under_way.try_acquire() else {
+                    let kind = BackendErrorKind::Overloaded;
+                    return Err(BackendError::new(kind, "too many calls at once").not_applied());
+                };
+                tokio::time::sleep(STRAINED_CALL).await;
                 Ok(())
             }
             _ => Ok(()),

@@ -202,14 +202,22 @@ async fn verify_backend(runtime: &Runtime, store: &Arc<Store>) -> BackendVerific
 }
 
 async fn probe(store: &Store) -> Result<(), String> {
-    let result = match store.connect().await {
-        Ok(backend) => backend.as_backend().probe().await,
-        Err(error) => Err(error),
+    let answered = async {
+        if store.circuit_is_open() {
+            store.look_for().await?;
+        }
+        store.connect().await?.as_backend().probe().await
     };
-    result.map_err(|error| {
-        store.note_failure(&error);
-        error.to_string()
-    })
+    match answered.await {
+        Ok(()) => {
+            store.note_answer();
+            Ok(())
+        }
+        Err(error) => {
+            store.note_failure(&error);
+            Err(error.to_string())
+        }
+    }
 }
 
 /// When a store counts as answering or not.

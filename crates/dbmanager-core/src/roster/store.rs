@@ -9,7 +9,7 @@ use tokio::sync::{Mutex as AsyncMutex, Notify};
 
 use super::stamp::{JournalFacts, Judgement, Moment, judge, lacking_state};
 use crate::{
-    Runtime,
+    BoxFuture, Runtime,
     backend::{
         AnyBackend, Backend, BackendError, BackendErrorKind, BackendFactory, BackendResult,
         Capabilities, Identity, OpenContext, RelationalBackend, ServiceConfig, Stamp, StampRequest,
@@ -62,6 +62,8 @@ pub(crate) struct Store {
     opened: Notify,
     /// Whether this manager is the one that stamps the store and writes its record.
     sends: AtomicBool,
+    /// Told when the store was seen to answer, to whoever waits before trying again.
+    answers: Notify,
 }
 
 impl std::fmt::Debug for Store {
@@ -109,6 +111,7 @@ impl Store {
             openings: AtomicU64::new(0),
             opened: Notify::new(),
             sends: AtomicBool::new(parts.sends),
+            answers: Notify::new(),
         }
     }
 
@@ -176,6 +179,15 @@ impl Store {
     /// A number that changes with every opening.
     pub(crate) fn opening(&self) -> u64 {
         self.openings.load(Ordering::Acquire)
+    }
+
+    /// Completes when a health check sees the store answer.
+    pub(crate) async fn seen_to_answer(&self) {
+        self.answers.notified().await;
+    }
+
+    pub(crate) fn note_answer(&self) {
+        self.answers.notify_waiters();
     }
 
     /// Asks for another comparison, since the last one did not come to its end.
@@ -250,12 +262,45 @@ impl Store {
                 self.factory.open(&self.config, &self.context)
             })
             .await?;
+        Ok(self.keep(opened))
+    }
+
+    /// Keeps a store that was opened, its stamp not yet checked.
+    fn keep(&self, opened: AnyBackend) -> AnyBackend {
         let backend = guard_backend(opened, &self.guard);
         let mut state = self.lock();
         state.capabilities = Some(backend.as_backend().capabilities().clone());
         state.backend = Some(backend.clone());
         state.verified = false;
-        Ok(backend)
+        backend
+    }
+
+    /// Asks a store whose circuit is open whether it answers. One that was lost is opened for this
+    /// past the circuit: nobody else would see before the end of the cool-down that it is back.
+    /// An answer makes the next call a trial; the stamp is checked by that.
+    pub(crate) async fn look_for(&self) -> BackendResult<()> {
+        let _one_at_a_time = self.connecting.lock().await;
+        let held = self.lock().backend.clone();
+        if let Some(backend) = held {
+            return backend.as_backend().probe().await;
+        }
+        let open_and_probe = || -> BoxFuture<'_, BackendResult<AnyBackend>> {
+            Box::pin(async {
+                let opened = self.factory.open(&self.config, &self.context).await?;
+                match opened.as_backend().probe().await {
+                    Ok(()) => Ok(opened),
+                    Err(error) => {
+                        if let Err(cause) = opened.as_backend().close().await {
+                            tracing::warn!(role = %self.role, error = %cause, "a store that does not answer did not close");
+                        }
+                        Err(error)
+                    }
+                }
+            })
+        };
+        let opened = self.guard.probe("probe", open_and_probe).await?;
+        self.keep(opened);
+        Ok(())
     }
 
     /// Checks the stamp and writes this epoch into it.

@@ -136,7 +136,7 @@ impl Sender {
     }
 
     /// Waits before the next attempt. A wake-up does not shorten the wait, or new writes would
-    /// hammer a failing store.
+    /// hammer a failing store; a health check that sees it answer does, at most once per check.
     async fn back_off(&mut self, error: &BackendError) {
         self.store.note_failure(error);
         // If the epoch was raised meanwhile, it was this manager that the request came too late for.
@@ -165,6 +165,7 @@ impl Sender {
         tokio::select! {
             biased;
             () = runtime.sleep(wait) => {}
+            () = self.store.seen_to_answer() => {}
             () = closing => {}
         }
     }

@@ -1,0 +1,160 @@
+//! Stores in trouble under constant load, each role in turn, on the simulated clock: a store that
+//! comes and goes, one that fails for a minute, one that fails two calls of three, and one that is
+//! sent ten times what it can take.
+//!
+//! In each of them, asserted by [`World::end`] and [`assert_recovered`]:
+//! - **attempts**: what arrives at the adapter is at most 1.1 times the first attempts, that is the
+//!   calls that were let through to the store. Where calls are few and most of them fail, the
+//!   retry budget's reserve comes to it (`world::RESERVE` and one a second);
+//! - **memory**: the journal never holds more entries than `max_entries`, and never more writes
+//!   are under way than `write.max_in_flight`;
+//! - **answers**: a write is acknowledged, pending, or rejected as `Overloaded` with the time after
+//!   which to try again; nothing else;
+//! - **recovery**: ten seconds after the store is well again, at least nine tenths of what was
+//!   acknowledged before are, its circuit is closed and its backlog drained;
+//! - **content**: what was acknowledged or pending is there, what was rejected is not, and every
+//!   store holds exactly what it should.
+#![allow(clippy::unwrap_used, reason = "a test may panic in its helpers")]
+
+mod common;
+
+#[path = "overload/load.rs"]
+mod load;
+#[path = "overload/world.rs"]
+mod world;
+
+use std::time::Duration;
+
+use common::Mode;
+use dbmanager_core::model::{Level, Role};
+use load::Tally;
+use world::World;
+
+/// What the stores are sent when nothing is wrong.
+const CALM: u32 = 50;
+const SECOND: Duration = Duration::from_secs(1);
+
+/// From the healing on: how long the stores have until everything is as before.
+const RECOVERY: Duration = Duration::from_secs(10);
+
+/// Ten seconds after the healing at least nine tenths of the goodput of before are back.
+async fn assert_recovered(world: &mut World, level: Level, before: &Tally) {
+    world.load.run(CALM, level, RECOVERY).await;
+    world.assert_drained();
+    let after = world.load.run(CALM, level, 5 * SECOND).await;
+    assert!(
+        10 * after.acknowledged() >= 9 * before.acknowledged(),
+        "{before:?} before, {after:?} after"
+    );
+}
+
+async fn a_store_that_comes_and_goes(role: Role, seed: u64) {
+    let mut world = World::new(role, seed).await;
+    let before = world.load.run(CALM, Level::Quorum, 5 * SECOND).await;
+    let mut left = 20 * SECOND;
+    let mut mode = Mode::Down;
+    while !left.is_zero() {
+        let span = Duration::from_millis(100 + world.random() % 500).min(left);
+        world.switch().set(mode);
+        world.load.run(CALM, Level::Quorum, span).await;
+        left -= span;
+        mode = match mode {
+            Mode::Down => Mode::Up,
+            _ => Mode::Down,
+        };
+    }
+    world.switch().set(Mode::Up);
+    assert_recovered(&mut world, Level::Quorum, &before).await;
+    world.assert_few_attempts();
+    world.end().await;
+}
+
+/// Never enough failures in a row to open the circuit: only the budget bounds the retries.
+async fn a_store_that_fails_two_calls_of_three(role: Role, seed: u64) {
+    let mut world = World::new(role, seed).await;
+    let before = world.load.run(CALM, Level::Quorum, 5 * SECOND).await;
+    world.switch().set(Mode::Flaky);
+    world.load.run(CALM, Level::Quorum, 30 * SECOND).await;
+    world.switch().set(Mode::Up);
+    assert_recovered(&mut world, Level::Quorum, &before).await;
+    world.end().await;
+}
+
+async fn a_store_that_fails_for_a_minute(role: Role, mode: Mode, level: Level, seed: u64) {
+    let mut world = World::new(role, seed).await;
+    let before = world.load.run(CALM, level, 5 * SECOND).await;
+    world.switch().set(mode);
+    let calls = world.switch().calls();
+    // Not a whole number of rounds of the monitor: the healing comes at any moment of one.
+    let outage = 60 * SECOND + Duration::from_millis(world.random() % 5_000);
+    let during = world.load.run(CALM, level, outage).await;
+    let calls = world.switch().calls() - calls;
+    assert!(calls <= 80, "a dead store was asked {calls} times");
+    assert!(during.rejected > 0, "the journal's limit was not reached");
+    world.switch().set(Mode::Up);
+    assert_recovered(&mut world, level, &before).await;
+    world.assert_few_attempts();
+    world.end().await;
+}
+
+async fn ten_times_what_a_store_can_take(role: Role, level: Level, seed: u64) {
+    let mut world = World::new(role, seed).await;
+    let before = world.load.run(CALM, level, 5 * SECOND).await;
+    world.switch().set(Mode::Strained);
+    let during = world
+        .load
+        .run(10 * world.capacity(), level, 4 * SECOND)
+        .await;
+    assert!(during.rejected > 0, "no limit was reached");
+    assert!(during.acknowledged() > 0, "what can be taken is taken");
+    world.switch().set(Mode::Up);
+    assert_recovered(&mut world, level, &before).await;
+    world.assert_few_attempts();
+    world.end().await;
+}
+
+macro_rules! for_each_role {
+    ($($name:ident, $seeds:expr, |$role:ident, $seed:ident| $scenario:expr;)*) => {
+        $(
+            mod $name {
+                use super::*;
+
+                async fn run($role: Role) {
+                    for $seed in $seeds {
+                        // Shown by the test harness if it fails.
+                        println!("{}, seed {}", $role, $seed);
+                        $scenario.await;
+                    }
+                }
+
+                #[tokio::test(start_paused = true)]
+                async fn vector() {
+                    run(Role::Vector).await;
+                }
+
+                #[tokio::test(start_paused = true)]
+                async fn graph() {
+                    run(Role::Graph).await;
+                }
+
+                #[tokio::test(start_paused = true)]
+                async fn relational() {
+                    run(Role::Relational).await;
+                }
+            }
+        )*
+    };
+}
+
+for_each_role! {
+    flapping, 1..=2, |role, seed| a_store_that_comes_and_goes(role, seed);
+    flaky, 1..=1, |role, seed| a_store_that_fails_two_calls_of_three(role, seed);
+    refusing_connections, 1..=2, |role, seed|
+        a_store_that_fails_for_a_minute(role, Mode::Down, Level::Quorum, seed);
+    silent, 1..=1, |role, seed|
+        a_store_that_fails_for_a_minute(role, Mode::Hang, Level::Quorum, seed);
+    strained_behind_a_quorum, 1..=1, |role, seed|
+        ten_times_what_a_store_can_take(role, Level::Quorum, seed);
+    strained_and_waited_for, 1..=1, |role, seed|
+        ten_times_what_a_store_can_take(role, Level::All, seed);
+}
