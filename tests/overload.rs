@@ -25,8 +25,8 @@ mod world;
 
 use std::time::Duration;
 
-use common::Mode;
-use dbmanager_core::model::{Level, Role};
+use common::{Mode, Rig, caught_up, eventually};
+use dbmanager_core::model::{Document, Level, Role};
 use load::Tally;
 use world::World;
 
@@ -111,6 +111,29 @@ async fn ten_times_what_a_store_can_take(role: Role, level: Level, seed: u64) {
     assert_recovered(&mut world, level, &before).await;
     world.assert_few_attempts();
     world.end().await;
+}
+
+/// Without a circuit that opens, only the sender's own back-off keeps it from taking the store at
+/// its word.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_asks_to_be_tried_again_at_once_is_not_hammered() {
+    for role in Role::ALL {
+        let rig = Rig::new();
+        let config = rig.config();
+        let config = config.adjust(|settings| settings.performance.circuit_breaker_threshold = 0);
+        let db = rig.builder_with(config).open().await.unwrap();
+        rig.switch(role).set(Mode::Busy);
+        let before = rig.switch(role).calls();
+        db.store_document("c", Document::new("a").text("kept"))
+            .await
+            .unwrap();
+        tokio::time::sleep(60 * SECOND).await;
+        let calls = rig.switch(role).calls() - before;
+        assert!(calls <= 200, "{role} was asked {calls} times in a minute");
+        rig.switch(role).set(Mode::Up);
+        eventually("it catches up", || caught_up(&db)).await;
+        assert!(db.check_consistency().await.unwrap().is_consistent());
+    }
 }
 
 macro_rules! for_each_role {

@@ -50,6 +50,8 @@ pub enum Mode {
     Strained,
     /// It answers `Unavailable`, nothing applied, to two calls of three.
     Flaky,
+    /// It answers `Overloaded`, and to try again in a millisecond.
+    Busy,
 }
 
 /// What a strained store takes for every call.
@@ -120,7 +122,8 @@ impl Switch {
             5 => Mode::LoseAnswers,
             6 => Mode::Slow,
             7 => Mode::Strained,
-            _ => Mode::Flaky,
+            8 => Mode::Flaky,
+            _ => Mode::Busy,
         }
     }
 
@@ -140,6 +143,9 @@ impl Switch {
         match self.mode() {
             Mode::Down => Err(off),
             Mode::Flaky if !earlier.is_multiple_of(3) => Err(off),
+            Mode::Busy => Err(BackendError::new(BackendErrorKind::Overloaded, "busy")
+                .not_applied()
+                .with_retry_after(Duration::from_millis(1))),
             Mode::Hang => std::future::pending().await,
             Mode::Slow => {
                 tokio::time::sleep(Duration::from_millis(100)).await;

@@ -157,10 +157,16 @@ impl Sender {
             .min(LONGEST_BACK_OFF);
         let runtime = self.store.runtime();
         let jitter = bound.mul_f64((runtime.random_u64() % 1_000) as f64 / 2_000.0);
-        let wait = error
-            .retry_after()
-            .unwrap_or(bound / 2 + jitter)
-            .min(LONGEST_BACK_OFF);
+        let own = bound / 2 + jitter;
+        let wait = match error.retry_after() {
+            // When the next trial is due.
+            Some(after) if error.kind() == BackendErrorKind::CircuitOpen => {
+                after.max(FIRST_BACK_OFF / 2)
+            }
+            // A store that asks for a second of peace may be given more, never less.
+            after => own.max(after.unwrap_or_default()),
+        }
+        .min(LONGEST_BACK_OFF);
         let closing = self.room.closing();
         tokio::select! {
             biased;
