@@ -23,10 +23,13 @@ mod load;
 #[path = "overload/world.rs"]
 mod world;
 
-use std::time::Duration;
+use std::{future::IntoFuture, time::Duration};
 
 use common::{Mode, Rig, caught_up, eventually};
-use dbmanager_core::model::{Document, Level, Role};
+use dbmanager_core::{
+    ErrorKind, WriteOutcome,
+    model::{Document, Level, Role},
+};
 use load::Tally;
 use world::World;
 
@@ -134,6 +137,40 @@ async fn a_store_that_asks_to_be_tried_again_at_once_is_not_hammered() {
         eventually("it catches up", || caught_up(&db)).await;
         assert!(db.check_consistency().await.unwrap().is_consistent());
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_no_more_writes_are_let_in_a_known_key_is_still_answered() {
+    let rig = Rig::new();
+    let config = rig.config();
+    let config = config.adjust(|settings| settings.write.max_in_flight = 1);
+    let db = rig.builder_with(config).open().await.unwrap();
+    let write = |id: &str, key: &str| {
+        db.store_document("c", Document::new(id).text("kept"))
+            .idempotency_key(key)
+    };
+    let receipt = write("a", "known").await.unwrap();
+    rig.switch(Role::Vector).set(Mode::Hang);
+    let waiting = tokio::spawn(write("b", "other").level(Level::All).into_future());
+    tokio::time::sleep(Duration::from_millis(1)).await;
+
+    assert_eq!(write("a", "known").await.unwrap().version, receipt.version);
+    let refused = [
+        write("c", "new").await.unwrap_err(),
+        db.store_document("c", Document::new("d"))
+            .await
+            .unwrap_err(),
+        db.delete_document("c", "a").await.unwrap_err(),
+        db.drop_collection("c").await.unwrap_err(),
+    ];
+    for error in refused {
+        assert_eq!(error.kind(), ErrorKind::Overloaded, "{error}");
+        assert_eq!(error.write_outcome(), Some(&WriteOutcome::Rejected));
+        assert!(error.retry_after().is_some(), "{error}");
+    }
+    let error = waiting.await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LevelNotReached, "{error}");
+    db.store_document("c", Document::new("d")).await.unwrap();
 }
 
 macro_rules! for_each_role {
