@@ -112,8 +112,10 @@ impl StoreCheck<'_> {
         let name = Arc::clone(&collection.name);
         let mut difference =
             Difference::new(self.store.role, name, Arc::clone(&id), kind).versions(expected, found);
-        // The store would keep a version above all that were issued whatever is written.
-        let mendable = found.is_none_or(|found| found <= self.room().journal.mark());
+        // Written again it would get a version below one that was never issued: whoever holds that
+        // one, the store or the authority itself, would keep it.
+        let mark = self.room().journal.mark();
+        let mendable = found.max(expected).is_none_or(|highest| highest <= mark);
         if let (true, true, Known::Document(truth)) = (self.options.repair, mendable, known) {
             difference.repaired = self.write_again(collection, &id, truth).await?;
         }

@@ -1,0 +1,190 @@
+//! A store, or the journal, put back from an older copy.
+
+use std::{collections::BTreeSet, future::IntoFuture, sync::Arc, time::Duration};
+
+use dbmanager_core::{
+    DifferenceKind::{ForeignCollection, Missing, Version as OtherVersion},
+    ErrorKind,
+    journal::{MemoryStorage, RosterState},
+    model::{CollectionOptions, Document, Level, Role},
+};
+
+use crate::{
+    common::{Mode, Rig, eventually},
+    corpus::{Finding, Ledger, Writer, assert_found, check, close, drained, id, state},
+    hand::Hand,
+};
+
+/// Each id once: what was written after the copy.
+fn after_the_copy(role: Role) -> Vec<Finding> {
+    let changed = (0..5).map(|number| (role, id(number), OtherVersion));
+    let deleted = (10..15).map(|number| (role, id(number), OtherVersion));
+    let new = (100..110).map(|number| (role, id(number), Missing));
+    changed.chain(deleted).chain(new).collect()
+}
+
+async fn write_after_the_copy(rig: &Rig, ledger: &Ledger) {
+    let db = rig.open().await;
+    ledger.fill(&db, 0..5, 2).await;
+    for number in 10..15 {
+        ledger.delete(&db, number).await;
+    }
+    ledger.fill(&db, 100..110, 2).await;
+    drained(&db).await;
+    close(db).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_put_back_from_an_older_copy_is_rebuilt_while_writes_go_on() {
+    for role in [Role::Vector, Role::Graph] {
+        let (mut rig, ledger) = (Rig::new(), Ledger::default());
+        let db = rig.open().await;
+        ledger.fill(&db, 0..100, 1).await;
+        close(db).await;
+        let older = rig.place(role).copy();
+        write_after_the_copy(&rig, &ledger).await;
+        rig.set_place(role, older);
+
+        let db = rig.open().await;
+        assert_eq!(state(&db, role), RosterState::NeedsRebuild);
+        assert_found(&db, &after_the_copy(role)).await;
+        rig.switch(role).set(Mode::Slow);
+        let writer = Writer::start(&db, &ledger, 110);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let report = db.rebuild(role).await.unwrap();
+        assert!(report.documents + report.tombstones >= 110, "{report:?}");
+        assert!(writer.stop().await > 10, "writes went on meanwhile");
+        assert_ne!(state(&db, role), RosterState::NeedsRebuild);
+        rig.switch(role).set(Mode::Up);
+        ledger.assert_sound(&db).await;
+        close(db).await;
+        ledger.assert_sound(&rig.open().await).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_authority_put_back_from_an_older_copy_is_no_authority_until_the_right_one_is_back() {
+    let (mut rig, ledger) = (Rig::new(), Ledger::default());
+    let db = rig.open().await;
+    ledger.fill(&db, 0..100, 1).await;
+    close(db).await;
+    let older = rig.place(Role::Relational).copy();
+    write_after_the_copy(&rig, &ledger).await;
+    let right = rig.place(Role::Relational);
+    rig.set_place(Role::Relational, older);
+
+    let db = rig.open().await;
+    assert_eq!(state(&db, Role::Relational), RosterState::NeedsRestore);
+    // Writes go on, and what the journal holds can be read; what only the authority held is an
+    // error and never an older text.
+    ledger.store(&db, 3, 3).await;
+    ledger.store(&db, 200, 3).await;
+    ledger.delete(&db, 20).await;
+    let held = db.get_document("c", id(3)).await.unwrap().unwrap();
+    assert!(held.document.text.ends_with("revision 3"), "{held:?}");
+    for number in [0, 10, 50] {
+        let error = db.get_document("c", id(number)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    }
+    assert!(db.check_consistency().await.is_err());
+    for role in [Role::Vector, Role::Graph] {
+        let refused = db.rebuild(role).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Unavailable, "{refused}");
+        assert_ne!(state(&db, role), RosterState::NeedsRebuild, "not emptied");
+    }
+    close(db).await;
+
+    rig.set_place(Role::Relational, right);
+    let db = rig.open().await;
+    eventually("the authority is one again", || {
+        state(&db, Role::Relational) == RosterState::Active
+    })
+    .await;
+    ledger.assert_sound(&db).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn stores_adopted_by_an_older_copy_of_their_journal_keep_everything_and_are_told_apart() {
+    let (mut rig, ledger) = (Rig::new(), Ledger::default());
+    let db = rig.open().await;
+    ledger.fill(&db, 0..50, 1).await;
+    drained(&db).await;
+    close(db).await;
+    let older = MemoryStorage::from_bytes(rig.storage.to_bytes());
+
+    // After the copy: changes that one store is still to get, and a collection of its own.
+    let db = rig.open().await;
+    ledger.fill(&db, 50..60, 1).await;
+    let later = db.store_document("later", Document::new("l").text("kept"));
+    later.level(Level::All).await.unwrap();
+    rig.switch(Role::Vector).set(Mode::Down);
+    ledger.store(&db, 0, 2).await;
+    ledger.store(&db, 60, 2).await;
+    ledger.delete(&db, 1).await;
+    eventually("the others have it", || {
+        let stores = db.health().stores;
+        stores
+            .iter()
+            .all(|s| s.role == Role::Vector || s.backlog == 0)
+    })
+    .await;
+    let newest = Hand::on(&rig, Role::Graph, &db, "c")
+        .version(&id(1))
+        .await
+        .unwrap();
+    close(db).await;
+    rig.switch(Role::Vector).set(Mode::Up);
+
+    rig.storage = Arc::new(older);
+    let error = rig.builder().open().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ForeignStore, "{error}");
+    let db = rig.builder().adopt().open().await.unwrap();
+    // What the lost journal had yet to send is found, as is the collection that this one does not
+    // know, and nothing of either is gone.
+    let mut expected: Vec<Finding> = vec![
+        (Role::Vector, id(0), OtherVersion),
+        (Role::Vector, id(1), OtherVersion),
+        (Role::Vector, id(60), Missing),
+    ];
+    expected.extend(Role::ALL.map(|role| (role, String::new(), ForeignCollection)));
+    expected.sort();
+    assert_found(&db, &expected).await;
+    let report = db.check_consistency().repair().await.unwrap();
+    let repaired: BTreeSet<_> = report
+        .differences
+        .iter()
+        .filter(|d| d.repaired)
+        .collect_ids();
+    assert_eq!(repaired, [id(0), id(1), id(60)].into());
+    ledger.assert_kept(&db).await;
+
+    let receipt = db.store_document("c", Document::new("above")).into_future();
+    assert!(
+        receipt.await.unwrap().version > newest,
+        "the clock was lifted"
+    );
+    db.delete_document("c", "above")
+        .level(Level::All)
+        .await
+        .unwrap();
+    // Known again under its name, the collection is whole.
+    let options = CollectionOptions::default();
+    db.create_collection("later", options).await.unwrap();
+    assert!(check(&db).await.is_consistent());
+    let kept = db.get_document("later", "l").await.unwrap().unwrap();
+    assert_eq!(kept.document.text, "kept");
+    close(db).await;
+    let db = rig.open().await;
+    ledger.assert_kept(&db).await;
+    assert!(check(&db).await.is_consistent());
+}
+
+trait CollectIds {
+    fn collect_ids(self) -> BTreeSet<String>;
+}
+
+impl<'a, I: Iterator<Item = &'a dbmanager_core::Difference>> CollectIds for I {
+    fn collect_ids(self) -> BTreeSet<String> {
+        self.map(|difference| difference.id.to_string()).collect()
+    }
+}
