@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, future::IntoFuture, sync::Arc, time::Duration};
 
 use dbmanager_core::{
-    DifferenceKind::{ForeignCollection, Missing, Version as OtherVersion},
+    DifferenceKind::{Foreign, ForeignCollection, Missing, Version as OtherVersion},
     ErrorKind,
     journal::{MemoryStorage, RosterState},
     model::{CollectionOptions, Document, Level, Role},
@@ -11,7 +11,7 @@ use dbmanager_core::{
 
 use crate::{
     common::{Mode, Rig, eventually},
-    corpus::{Finding, Ledger, Writer, assert_found, check, close, drained, id, state},
+    corpus::{Finding, Ledger, Writer, assert_found, check, close, document, drained, id, state},
     hand::Hand,
 };
 
@@ -101,6 +101,82 @@ async fn an_authority_put_back_from_an_older_copy_is_no_authority_until_the_righ
     })
     .await;
     ledger.assert_sound(&db).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_authority_is_none_however_often_it_is_opened_until_the_lost_one_is_back() {
+    let (mut rig, ledger) = (Rig::new(), Ledger::default());
+    let db = rig.open().await;
+    ledger.fill(&db, 0..100, 1).await;
+    ledger.delete(&db, 1).await;
+    drained(&db).await;
+    close(db).await;
+    let lost = rig.place(Role::Relational);
+    rig.replace(Role::Relational);
+    for adopt in [false, false, true, false] {
+        let builder = match adopt {
+            true => rig.builder().adopt(),
+            false => rig.builder(),
+        };
+        let db = builder.open().await.unwrap();
+        assert_eq!(state(&db, Role::Relational), RosterState::NeedsRestore);
+        assert!(db.get_document("c", id(50)).await.is_err());
+        ledger.store(&db, 200, 2).await;
+        ledger.delete(&db, 2).await;
+        close(db).await;
+    }
+    rig.set_place(Role::Relational, lost);
+    let db = rig.open().await;
+    assert_ne!(state(&db, Role::Relational), RosterState::NeedsRestore);
+    ledger.assert_sound(&db).await;
+    close(db).await;
+    ledger.assert_sound(&rig.open().await).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_authority_from_a_backup_is_adopted_and_what_it_lacks_is_told() {
+    let (mut rig, ledger) = (Rig::new(), Ledger::default());
+    let db = rig.open().await;
+    ledger.fill(&db, 0..100, 1).await;
+    close(db).await;
+    let backup = rig.place(Role::Relational).copy();
+    let db = rig.open().await;
+    ledger.fill(&db, 0..5, 2).await;
+    ledger.fill(&db, 100..110, 2).await;
+    drained(&db).await;
+    close(db).await;
+
+    rig.set_place(Role::Relational, backup);
+    for _ in 0..2 {
+        // Opening it does not make it whole.
+        let db = rig.open().await;
+        assert_eq!(state(&db, Role::Relational), RosterState::NeedsRestore);
+        ledger.store(&db, 50, 3).await;
+        close(db).await;
+    }
+    let db = rig.builder().adopt().open().await.unwrap();
+    assert_ne!(state(&db, Role::Relational), RosterState::NeedsRestore);
+    let mut expected: Vec<Finding> = Vec::new();
+    for role in [Role::Vector, Role::Graph] {
+        expected.extend((0..5).map(|number| (role, id(number), OtherVersion)));
+        expected.extend((100..110).map(|number| (role, id(number), Foreign)));
+    }
+    assert_found(&db, &expected).await;
+    // What came after the opening reaches it from the journal; the rest is as in the backup.
+    db.check_consistency().repair().await.unwrap();
+    for number in 100..110 {
+        assert_eq!(db.get_document("c", id(number)).await.unwrap(), None);
+        db.delete_document("c", id(number)).await.unwrap();
+    }
+    assert!(check(&db).await.is_consistent());
+    for (number, revision) in [(0, 1), (50, 3), (70, 1)] {
+        let held = db.get_document("c", id(number)).await.unwrap().unwrap();
+        assert_eq!(held.document, document(number, revision));
+    }
+    close(db).await;
+    let db = rig.open().await;
+    assert_eq!(state(&db, Role::Relational), RosterState::Active);
+    assert!(check(&db).await.is_consistent());
 }
 
 #[tokio::test(start_paused = true)]

@@ -114,6 +114,11 @@ impl ManagerBuilder {
     /// Takes over stores that belong to another journal or carry no stamp, instead of refusing
     /// them: the journal's clock is lifted above every version they hold, and nothing is
     /// discarded. Run `check_consistency` afterwards: what the stores hold was never compared.
+    ///
+    /// Also takes a relational store for the authority again that was restored from a backup older
+    /// than what the journal has let go of. What was written and deleted between the two is lost;
+    /// `check_consistency` shows where another store still knows better. A backup that lacks
+    /// nothing is recognised without this.
     pub fn adopt(mut self) -> Self {
         self.adopt = true;
         self

@@ -265,6 +265,7 @@ fn recognise(
                 // It was on the roster before and missed what came since it was replaced.
                 Some(record) => RosterRecord {
                     state: lacking_state(record.role),
+                    progress: needed_progress(record, known),
                     enabled: true,
                     location: expected.location,
                     service: expected.service,
@@ -277,14 +278,37 @@ fn recognise(
             store_id: runtime.new_store_id(),
             state: lacking_state(expected.role),
             stamped: false,
-            progress: Version::ZERO,
+            progress: needed_progress(
+                &RosterRecord {
+                    progress: Version::ZERO,
+                    ..expected.clone()
+                },
+                known,
+            ),
             ..expected
         },
         _ => expected,
     }
 }
 
-/// Takes over a store that belongs to another journal or to none: the journal's mark is lifted
+/// The progress below which a store lacks data. Every round of truncation is recorded at each store
+/// that took part, so the highest progress on the roster covers all that the journal has let go
+/// of; another store is filled from the authority whatever it lacks.
+fn needed_progress(record: &RosterRecord, known: &[RosterRecord]) -> Version {
+    match record.role {
+        Role::Relational => known
+            .iter()
+            .map(|known| known.progress)
+            .fold(record.progress, Version::max),
+        Role::Vector | Role::Graph => record.progress,
+    }
+}
+
+/// Takes over an authority that was restored from a backup, though the journal has let go of
+/// writes since; what those were nobody knows, unless another store holds a document that
+/// `check_consistency` then calls foreign. An empty authority is none.
+///
+/// Also takes over a store that belongs to another journal or to none: the journal's mark is lifted
 /// above every version it holds, and it gets a stamp of this journal. Nothing is discarded.
 async fn adopt(
     opening: &RosterOpening<'_>,
@@ -300,7 +324,12 @@ async fn adopt(
     let within_mark = identity
         .highest_version
         .is_none_or(|v| v <= opening.journal.mark());
-    if ours && within_mark || identity.stamp.is_none() && identity.empty {
+    let record = store.record();
+    let progress = identity.stamp.as_ref().map(|stamp| stamp.progress);
+    let backup = record.role == Role::Relational
+        && !identity.empty
+        && (record.state == RosterState::NeedsRestore || progress < Some(record.progress));
+    if ours && within_mark && !backup || identity.stamp.is_none() && identity.empty {
         return Ok(identity);
     }
     let journal_failed = |error: crate::journal::JournalError| {
@@ -317,7 +346,6 @@ async fn adopt(
             .await
             .map_err(journal_failed)?;
     }
-    let record = store.record();
     let held = identity.stamp.as_ref();
     let held = held.filter(|held| held.journal_id == opening.journal.journal_id());
     if let Some(held) = held.filter(|held| held.epoch >= opening.journal.epoch()) {

@@ -380,9 +380,21 @@ impl Store {
             tracing::error!(role = %self.role, service = %self.service, reason, "store needs a rebuild");
             self.update(|r| r.state = lacking_state(r.role)).await?;
         }
-        // The stamp may be ahead of the roster: the stores are stamped before the journal truncates.
-        let stamped = identity.stamp.as_ref().map(|stamp| stamp.progress);
-        let progress = self.record().progress.max(stamped.unwrap_or(Version::ZERO));
+        let whole = judgement == Judgement::Whole;
+        if record.state == RosterState::NeedsRestore && whole && is_restored(identity) {
+            tracing::warn!(role = %self.role, service = %self.service, "the authority was restored");
+            self.update(|r| r.state = RosterState::Active).await?;
+        }
+        let stamped = identity
+            .stamp
+            .as_ref()
+            .map_or(Version::ZERO, |stamp| stamp.progress);
+        let progress = match self.record().state {
+            // What it lacks must still show at the next opening.
+            RosterState::NeedsRestore => stamped,
+            // The stamp may be ahead: the stores are stamped before the journal truncates.
+            _ => self.record().progress.max(stamped),
+        };
         self.stamp(backend, progress).await?;
         if !record.stamped {
             self.update(|r| r.stamped = true).await?;
@@ -562,6 +574,13 @@ impl Store {
             None => Ok(()),
         }
     }
+}
+
+/// Whether a store that was judged whole is an authority with documents, and not an empty one in
+/// its place. Nothing was let go of while it was missing, so what the journal holds makes it
+/// complete.
+fn is_restored(identity: &Identity) -> bool {
+    identity.stamp.is_some() && !identity.empty
 }
 
 fn journal_unread(error: crate::journal::JournalError) -> BackendError {

@@ -15,7 +15,7 @@ use crate::{
         ApplyRequest, Backend, BackendError, BackendErrorKind, BackendResult,
         CreateCollectionRequest, DocumentState, DropCollectionRequest, IdsRequest, Mutation,
     },
-    journal::{EntryKind, ParkedEntry},
+    journal::{EntryKind, ParkedEntry, RosterState},
     model::{CollectionKey, CollectionOptions, Version},
     roster::Store,
 };
@@ -86,7 +86,10 @@ impl Sender {
     async fn step(&mut self) -> BackendResult<Step> {
         let role = self.store.role;
         self.epoch = self.room.journal.epoch();
-        if self.room.backlog.participation(role) == Participation::NeedsRestore {
+        // Of the record too: a read may have found the right store in its place.
+        if self.room.backlog.participation(role) == Participation::NeedsRestore
+            && self.store.record().state == RosterState::NeedsRestore
+        {
             return Ok(Step::Idle);
         }
         let store = Arc::clone(&self.store);
