@@ -1,6 +1,10 @@
 //! Most of one store deleted behind the manager's back.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    future::IntoFuture,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use dbmanager_core::{
     ConsistencyReport, DatabaseManager,
@@ -9,7 +13,7 @@ use dbmanager_core::{
 };
 
 use crate::{
-    common::{Rig, recorder::Recorder},
+    common::{Mode, Rig, recorder::Recorder},
     corpus::{Ledger, assert_found, check, close, drained, findings, id},
     hand::Hand,
 };
@@ -183,4 +187,29 @@ async fn the_metric_shows_what_is_left_until_it_is_mended() {
         Missing,
     );
     assert_eq!(repairs, Some(all));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repair_that_is_dropped_at_any_time_leaves_nothing_behind() {
+    let rig = Rig::new();
+    let (db, ledger) = filled(&rig).await;
+    lose_most(&rig, &db, Role::Graph);
+    rig.switch(Role::Relational).set(Mode::Slow);
+    let mut ended = 0;
+    for step in 0..60 {
+        let cut = Duration::from_millis(41 * step);
+        let repair = db.check_consistency().role(Role::Graph).repair();
+        ended += u64::from(
+            tokio::time::timeout(cut, repair.into_future())
+                .await
+                .is_ok(),
+        );
+    }
+    assert!(ended < 60, "some were dropped");
+    rig.switch(Role::Relational).set(Mode::Up);
+    db.check_consistency().repair().await.unwrap();
+    ledger.assert_sound(&db).await;
+    // Neither an entry that nobody sends nor one that may not go.
+    drained(&db).await;
+    assert_eq!(of(&check(&db).await, Role::Graph).differences, 0);
 }

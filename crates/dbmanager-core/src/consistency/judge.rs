@@ -68,14 +68,15 @@ impl StoreCheck<'_> {
                 .collect();
             self.settle(collection, &wanted, &mut held).await?;
             let after = self.truths(collection, &ids).await?;
-            let mut moved = Vec::new();
+            let (mut moved, mut found) = (Vec::new(), Vec::new());
             for (((id, known), held), after) in ids.into_iter().zip(truths).zip(held).zip(after) {
                 if known.version() == after.version() {
-                    self.judge(collection, id, known, held).await?;
+                    found.extend(self.judge(collection, &id, known, held));
                 } else {
                     moved.push(id);
                 }
             }
+            self.mend_and_report(collection, found).await?;
             ids = moved;
         }
         // Written faster than they can be looked at.
@@ -97,30 +98,29 @@ impl StoreCheck<'_> {
         }
     }
 
-    async fn judge(
+    /// How a document differs, and what to mend it with if that can be done and is asked for.
+    fn judge(
         &mut self,
         collection: &CollectionKey,
-        id: Arc<str>,
+        id: &Arc<str>,
         known: Known,
         held: Option<Fingerprint>,
-    ) -> Result<()> {
-        let Some(kind) = self.difference(collection, &id, &known, held.as_ref()) else {
-            return Ok(());
-        };
+    ) -> Option<(Difference, Option<Truth>)> {
+        let kind = self.difference(collection, id, &known, held.as_ref())?;
         let expected = known.version();
         let found = held.map(|held| held.head.version);
         let name = Arc::clone(&collection.name);
-        let mut difference =
-            Difference::new(self.store.role, name, Arc::clone(&id), kind).versions(expected, found);
+        let difference =
+            Difference::new(self.store.role, name, Arc::clone(id), kind).versions(expected, found);
         // Written again it would get a version below one that was never issued: whoever holds that
         // one, the store or the authority itself, would keep it.
         let mark = self.room().journal.mark();
         let mendable = found.max(expected).is_none_or(|highest| highest <= mark);
-        if let (true, true, Known::Document(truth)) = (self.options.repair, mendable, known) {
-            difference.repaired = self.write_again(collection, &id, truth).await?;
-        }
-        self.report(difference);
-        Ok(())
+        let truth = match known {
+            Known::Document(truth) if self.options.repair && mendable => Some(truth),
+            _ => None,
+        };
+        Some((difference, truth))
     }
 
     /// What each document should be: the journal's newest live entry, else the authority's record.
