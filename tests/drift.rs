@@ -4,9 +4,9 @@
 //!
 //! | drift | where |
 //! |---|---|
-//! | 97 % of a store deleted | `loss::…`; single rows in files: `damage.rs::a_deleted_row_…` |
+//! | 97 % of a store deleted | `loss::…`; files: `files::most_of_…`; single rows in files: `damage.rs::a_deleted_row_…` |
 //! | a vector or graph store put back from an older copy | `copies::a_store_put_back_…`; files: `bad_input/places.rs`; idle: `roster.rs` |
-//! | the authority put back from an older copy, lost, or from a backup | `copies::an_authority_…`, `copies::an_empty_authority_…`; files: `bad_input/places.rs` |
+//! | the authority put back from an older copy, lost, or from a backup | `copies::an_authority_…`, `copies::an_empty_authority_…`; files: `files::an_authority_…`, `bad_input/places.rs` |
 //! | the journal put back from an older copy | refused: `roster.rs::a_copied_journal_…`, `bad_input/journals.rs`; adopted: `copies::stores_adopted_…` |
 //! | foreign documents and collections | `strangers::…`; single rows in files: `damage.rs::a_foreign_row_…` |
 //! | a version edited: lower, issued, above the mark | `damage.rs::a_version_edited_…`, `damage.rs::a_version_above_…`; in the authority: `strangers::a_version_in_the_authority_…` |
@@ -26,6 +26,8 @@ mod common;
 mod copies;
 #[path = "drift/corpus.rs"]
 mod corpus;
+#[path = "drift/files.rs"]
+mod files;
 #[path = "drift/generations.rs"]
 mod generations;
 #[path = "drift/hand.rs"]
