@@ -3,19 +3,24 @@
 use std::time::Duration;
 
 use dbmanager_core::{
+    DatabaseManager,
     DifferenceKind::{Deleted, Foreign, ForeignCollection, Missing, Version as OtherVersion},
     ErrorKind,
     model::{Role, Version},
 };
 
 use crate::{
-    common::Rig,
+    common::{Mode, Rig},
     corpus::{Finding, Ledger, Writer, assert_found, check, close, drained, findings, id},
     hand::{Hand, foreign},
 };
 
-async fn filled(rig: &Rig) -> (dbmanager_core::DatabaseManager, Ledger) {
-    let (db, ledger) = (rig.open().await, Ledger::default());
+async fn filled(rig: &Rig) -> (DatabaseManager, Ledger) {
+    fill(rig.open().await).await
+}
+
+async fn fill(db: DatabaseManager) -> (DatabaseManager, Ledger) {
+    let ledger = Ledger::default();
     ledger.fill(&db, 0..100, 1).await;
     for number in 90..100 {
         ledger.delete(&db, number).await;
@@ -95,12 +100,17 @@ async fn a_deleted_document_alive_again_in_the_authority_is_reported_and_can_be_
 #[tokio::test(start_paused = true)]
 async fn drift_is_found_while_documents_are_written_and_nothing_else_is() {
     let rig = Rig::new();
-    let (db, ledger) = filled(&rig).await;
+    // One at a time, so that a slow store falls behind.
+    let config = rig.config();
+    let config = config.adjust(|settings| settings.performance.batch_size = 1);
+    let (db, ledger) = fill(rig.builder_with(config).open().await.unwrap()).await;
     // Apart from what the writer changes.
     ledger.fill(&db, 9_000..9_020, 1).await;
     drained(&db).await;
+    // So that it always has something yet to receive, which is no difference.
+    rig.switch(Role::Graph).set(Mode::Slow);
     let writer = Writer::start(&db, &ledger, 100);
-    let mut expected = Vec::new();
+    let (mut expected, mut pending) = (Vec::new(), 0);
     for role in [Role::Vector, Role::Graph] {
         let hand = Hand::on(&rig, role, &db, "c");
         for number in 9_000..9_010 {
@@ -112,11 +122,14 @@ async fn drift_is_found_while_documents_are_written_and_nothing_else_is() {
         tokio::time::sleep(Duration::from_millis(23)).await;
         let report = db.check_consistency().await.unwrap();
         assert_eq!(findings(&report), expected);
+        pending += report.stores.iter().map(|store| store.pending).sum::<u64>();
     }
+    assert!(pending > 0, "some documents were under way");
     let report = db.check_consistency().repair().await.unwrap();
     assert!(!report.differences.is_empty());
     assert!(report.differences.iter().all(|d| d.repaired), "{report:?}");
     assert!(writer.stop().await > 20, "writes went on meanwhile");
+    rig.switch(Role::Graph).set(Mode::Up);
     ledger.assert_sound(&db).await;
     assert!(check(&db).await.is_consistent());
 }
