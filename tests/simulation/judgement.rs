@@ -32,11 +32,7 @@ const LAST_ARRIVAL: Duration = Duration::from_secs(130);
 
 /// Judges, and returns how many histories were too large to be judged.
 pub async fn judge(world: World, history: History, runtime: Runtime) -> usize {
-    let mut opened = open_manager(&world, &history, &runtime, None).await;
-    if opened.is_none() {
-        opened = open_manager(&world, &history, &runtime, None).await;
-    }
-    let Some(db) = opened else {
+    let Some(db) = open_manager(&world, &history, &runtime, None).await else {
         history.violate("a manager opens", "nothing is wrong any more");
         return 0;
     };

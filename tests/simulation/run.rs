@@ -294,11 +294,6 @@ pub async fn open_manager(
         Err(error) => {
             history.note(&format!("not opened: {error}"));
             let faults = matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Overloaded);
-            // TEMP
-            if error.kind() == ErrorKind::Damaged && history.operations().is_empty() {
-                world.temp_new_disk();
-                return None;
-            }
             if !faults {
                 history.violate("a manager opens on what is its own", error.to_string());
             }

@@ -188,10 +188,6 @@ impl World {
         *self.disk.lock().unwrap_or_else(PoisonError::into_inner) = disk;
     }
 
-    pub fn temp_new_disk(&self) {
-        self.set_disk(SimulatedDisk::new(99));
-    }
-
     pub fn site(&self, role: Role) -> &Site {
         let found = self.sites.iter().find(|site| site.role == role);
         found.expect("there is a store of every role")
