@@ -193,6 +193,12 @@ impl WriteRoom {
         }
         self.ask_authority(collection, ids, &in_authority, &mut answers)
             .await;
+        let live = self.collection(&collection.name);
+        if live.is_none_or(|live| live.key != *collection) {
+            // Dropped meanwhile: its live entries are void, and without them the authority may show
+            // what had been superseded long before.
+            return ids.iter().map(|_| Ok(None)).collect();
+        }
         if let Some(cache) = &self.cache {
             for index in in_authority {
                 if let Some(Ok(Some(found))) = &answers[index] {
