@@ -10,8 +10,8 @@ use super::{
 use crate::{
     Error, ErrorKind, Result, Runtime,
     backend::{
-        Backend, BackendError, BackendErrorKind, Identity, OpenContext, Registry, ServiceConfig,
-        Stamp, StampRequest,
+        Backend, BackendError, BackendErrorKind, BackendResult, Identity, OpenContext, Registry,
+        ServiceConfig, Stamp, StampRequest,
     },
     journal::{Journal, RosterRecord, RosterState},
     model::{Role, Version},
@@ -185,47 +185,67 @@ fn provisional(
     }
 }
 
+/// Finds out which store it is, and checks and stamps it.
+async fn look_at(
+    opening: &RosterOpening<'_>,
+    store: &Arc<Store>,
+    known: &[RosterRecord],
+    current: Option<&RosterRecord>,
+) -> BackendResult<()> {
+    let mut current = current.cloned();
+    let mut seen = None;
+    loop {
+        let backend = store.open().await?;
+        if !opening.sends {
+            store.open_and_verify(Moment::Reconnecting).await?;
+            return Ok(());
+        }
+        let mut identity = backend.identity().await?;
+        let stamp = identity.stamp.clone();
+        if opening.adopt {
+            identity = adopt(opening, store, backend.as_ref(), identity).await?;
+        }
+        let runtime = opening.context.runtime.clone();
+        let record = recognise(runtime, &identity, store.record(), known);
+        if let Some(replaced) = current.filter(|old| old.store_id != record.store_id) {
+            let removed = RosterRecord {
+                state: RosterState::Removed,
+                ..replaced
+            };
+            let put = opening.journal.put_store(removed).await;
+            put.map_err(roster_unwritten)?;
+        }
+        store.replace_record(record.clone()).await?;
+        current = Some(record);
+        match store.open_and_verify(Moment::Opening).await {
+            // Unless a stamp that an earlier manager had sent arrived in between: then it is
+            // another one than before.
+            Err(error)
+                if error.kind() == BackendErrorKind::Foreign && seen != Some(stamp.clone()) =>
+            {
+                seen = Some(stamp);
+            }
+            verified => return verified.map(drop),
+        }
+    }
+}
+
+fn roster_unwritten(error: crate::journal::JournalError) -> BackendError {
+    BackendError::new(
+        BackendErrorKind::Unavailable,
+        "the roster cannot be written",
+    )
+    .with_source(error)
+}
+
 async fn open_store(
     opening: &RosterOpening<'_>,
     store: &Arc<Store>,
     known: &[RosterRecord],
     current: Option<&RosterRecord>,
 ) -> Result<()> {
-    let looked_at = async {
-        let backend = store.open().await?;
-        if !opening.sends {
-            return store.open_and_verify(Moment::Reconnecting).await;
-        }
-        let identity = backend.identity().await?;
-        let identity = if opening.adopt {
-            adopt(opening, store, backend.as_ref(), identity).await?
-        } else {
-            identity
-        };
-        let record = recognise(
-            opening.context.runtime.clone(),
-            &identity,
-            store.record(),
-            known,
-        );
-        if let Some(replaced) = current.filter(|old| old.store_id != record.store_id) {
-            let removed = RosterRecord {
-                state: RosterState::Removed,
-                ..replaced.clone()
-            };
-            opening.journal.put_store(removed).await.map_err(|error| {
-                BackendError::new(
-                    BackendErrorKind::Unavailable,
-                    "the roster cannot be written",
-                )
-                .with_source(error)
-            })?;
-        }
-        store.replace_record(record).await?;
-        store.open_and_verify(Moment::Opening).await
-    };
-    match looked_at.await {
-        Ok(_) => Ok(()),
+    match look_at(opening, store, known, current).await {
+        Ok(()) => Ok(()),
         Err(error) => match error.kind() {
             BackendErrorKind::Config => Err(config_error(store.role, error)),
             BackendErrorKind::Locked => Err(store_error(ErrorKind::Locked, store.role, error)),
