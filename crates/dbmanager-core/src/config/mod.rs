@@ -28,6 +28,8 @@
 
 mod environment;
 mod parse;
+#[cfg(test)]
+mod properties;
 mod redact;
 mod secrets;
 mod settings;

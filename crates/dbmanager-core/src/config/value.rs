@@ -162,6 +162,7 @@ impl<'a> Section<'a> {
             Value::Null => "null".to_owned(),
             Value::Array(_) => "a list".to_owned(),
             Value::Object(_) => "a section".to_owned(),
+            _ if redact::is_secret(key) => "a secret".to_owned(),
             scalar => redact::redact_value(scalar).to_string(),
         };
         self.error(key, &format!("must be {expected}, found {found}"))
@@ -183,7 +184,12 @@ fn nearest<'a>(key: &str, known: &[&'a str]) -> Option<&'a str> {
         .iter()
         .map(|known| (*known, strsim::jaro_winkler(&key, known)))
         .filter(|(_, similarity)| *similarity > 0.75)
-        .max_by(|left, right| left.1.total_cmp(&right.1))
+        // Fewest slips first: the similarity alone thinks too much of the first letters.
+        .min_by(|left, right| {
+            let slips = |known| strsim::osa_distance(&key, known);
+            let by_slips = slips(left.0).cmp(&slips(right.0));
+            by_slips.then_with(|| right.1.total_cmp(&left.1))
+        })
         .map(|(known, _)| known)
 }
 
