@@ -10,6 +10,7 @@ mod every_io;
 mod faults;
 mod files;
 mod operations;
+mod records;
 mod script;
 mod snapshot;
 mod world;
