@@ -256,6 +256,88 @@ proptest! {
         }
     }
 
+    /// With scores that were looked up beside those that a leg found.
+    #[test]
+    fn looked_up_scores_count_in_any_order_and_sum_up(
+        fusion in fusions(),
+        legs in [leg_hits(), leg_hits(), leg_hits()],
+        looked_up in [leg_hits(), leg_hits(), leg_hits()],
+        weights in weights(),
+        order in any::<prop::sample::Index>(),
+    ) {
+        let with = |looked_up: &[Vec<LegHit>; 3]| {
+            let with_looked_up = lists(&legs, weights).into_iter().zip(looked_up);
+            let lists: Vec<_> = with_looked_up
+                .map(|(list, looked_up)| LegList { looked_up, ..list })
+                .collect();
+            fuse(fusion, &lists, usize::MAX)
+        };
+        // A look-up gives each document one score.
+        let once = looked_up.map(|hits| {
+            let mut seen = std::collections::HashSet::new();
+            hits.into_iter()
+                .filter(|hit| seen.insert((hit.collection, hit.id.clone())))
+                .collect::<Vec<_>>()
+        });
+        let ranked = with(&once);
+        let mut turned = once;
+        for hits in &mut turned {
+            if !hits.is_empty() {
+                let at = order.index(hits.len());
+                hits.rotate_left(at);
+            }
+        }
+        let again = with(&turned);
+        prop_assert_eq!(ranked.len(), again.len());
+        for (left, right) in ranked.iter().zip(&again) {
+            let sum: f64 = left.parts.iter().flatten().map(|part| part.contribution).sum();
+            prop_assert!(left.score.is_finite() && (left.score - sum).abs() <= 1e-12);
+            prop_assert!((left.score - right.score).abs() <= 1e-9);
+        }
+    }
+
+    #[test]
+    fn a_limit_takes_the_beginning_of_the_ranking(
+        fusion in fusions(),
+        legs in [leg_hits(), leg_hits(), leg_hits()],
+        weights in weights(),
+        limit in 0_usize..20,
+    ) {
+        let lists = lists(&legs, weights);
+        let mut all = fuse(fusion, &lists, usize::MAX);
+        all.truncate(limit);
+        prop_assert_eq!(fuse(fusion, &lists, limit), all);
+    }
+
+    /// Of one leg alone every fusion, the distribution too, keeps the order.
+    #[test]
+    fn a_single_leg_keeps_its_order_and_a_better_score_its_rank(
+        fusion in fusions(),
+        hits in leg_hits(),
+        which in any::<prop::sample::Index>(),
+        lift in 0.1..20.0_f64,
+    ) {
+        let mut seen = std::collections::HashSet::new();
+        let hits: Vec<_> = hits
+            .into_iter()
+            .filter(|hit| hit.score.abs() < 1e3 && seen.insert((hit.collection, hit.id.clone())))
+            .collect();
+        prop_assume!(!hits.is_empty());
+        let rank = |hits: &[LegHit], of: &LegHit| {
+            let ranked = fuse(fusion, &[list(LegName::Semantic, 1.0, hits)], usize::MAX);
+            ranked.iter().position(|r| (r.collection, &r.id) == (of.collection, &of.id)).unwrap()
+        };
+        let lifted = which.index(hits.len());
+        for (place, other) in hits.iter().enumerate() {
+            if other.score + 1e-9 < hits[lifted].score {
+                prop_assert!(rank(&hits, &hits[lifted]) < rank(&hits, &hits[place]));
+            }
+        }
+        let mut better = hits.clone();
+        better[lifted].score += lift;
+        prop_assert!(rank(&better, &hits[lifted]) <= rank(&hits, &hits[lifted]));
+    }
+
     #[test]
     fn a_better_score_in_a_leg_never_ranks_a_document_lower(
         by_rank in any::<bool>(),
