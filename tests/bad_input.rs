@@ -10,6 +10,7 @@
 //! | ids that differ by case, Unicode form, space | `ids::ids_that_differ_by_…`, `ids::references_reach_the_exact_id_…` |
 //! | NUL | `ids::nul_is_rejected_wherever_it_stands`, `ids::nul_in_a_query_…` |
 //! | quotes, `..`, `}`, `\|`, `%`, backslash, newline, emoji | `ids::odd_ids_…`, `ids::odd_collection_names_…`, `ids::odd_metadata_keys_…` |
+//! | ids and names of any text | `any_text::any_text_is_an_id_…` |
 //! | empty document | `content::a_document_of_nothing_but_an_id_…` |
 //! | NaN, infinite, wrong dimension | `content::vectors_that_are_not_finite_…`, `content::vectors_of_the_wrong_dimension_…` |
 //! | zero vector | `content::a_zero_vector_…`; fusion with it: `search/tests` of the core |
@@ -34,6 +35,8 @@
 
 mod common;
 
+#[path = "bad_input/any_text.rs"]
+mod any_text;
 #[path = "bad_input/cancelling.rs"]
 mod cancelling;
 #[path = "bad_input/content.rs"]
