@@ -10,7 +10,11 @@ use std::{
 
 use redb::StorageBackend as _;
 
-use super::{JournalStorage, blank::is_blank};
+use super::{
+    JournalStorage,
+    blank::is_blank,
+    directories::{Directories as _, OnDisk, create_durably},
+};
 
 const DATA: &str = "journal.redb";
 const LOCK: &str = "journal.lock";
@@ -29,10 +33,10 @@ pub(super) struct FileStorage {
 impl FileStorage {
     /// Opens the files of `directory`, and makes what is not there.
     pub(super) fn open(directory: &Path) -> io::Result<Self> {
-        fs::create_dir_all(directory)?;
+        create_durably(directory, &OnDisk)?;
         let lock = open_or_create(&directory.join(LOCK))?;
         let data = open_or_create(&directory.join(DATA))?;
-        sync_directory(directory)?;
+        OnDisk.sync(directory)?;
         let data = redb::backends::FileBackend::new(data).map_err(io::Error::other)?;
         Ok(Self {
             directory: directory.to_owned(),
@@ -64,7 +68,7 @@ impl FileStorage {
         }
         file.set_len(bytes.min(RESERVE_BYTES))?;
         file.sync_all()?;
-        sync_directory(&self.directory)
+        OnDisk.sync(&self.directory)
     }
 }
 
@@ -75,15 +79,6 @@ fn open_or_create(path: &Path) -> io::Result<File> {
         .create(true)
         .truncate(false)
         .open(path)
-}
-
-/// A new file's name is durable only once its directory is.
-fn sync_directory(directory: &Path) -> io::Result<()> {
-    if cfg!(unix) {
-        File::open(directory)?.sync_all()
-    } else {
-        Ok(())
-    }
 }
 
 impl fmt::Debug for FileStorage {

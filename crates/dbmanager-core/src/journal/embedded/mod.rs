@@ -27,6 +27,7 @@ mod blank;
 mod calls;
 mod catalogue;
 mod codec;
+mod directories;
 mod engine;
 mod failure;
 mod file;
