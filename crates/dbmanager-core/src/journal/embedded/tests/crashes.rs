@@ -133,11 +133,15 @@ impl<'a> Crashes<'a> {
     pub(super) fn last_images(&mut self) -> Vec<Image> {
         while let Some(step) = self.steps.get(self.done) {
             self.done += 1;
-            if matches!(step, Step::Sync) {
-                for step in &self.steps[self.pending..self.done] {
-                    step.apply(&mut self.synced);
+            match step {
+                Step::Sync => {
+                    for step in &self.steps[self.pending..self.done] {
+                        step.apply(&mut self.synced);
+                    }
+                    self.pending = self.done;
                 }
-                self.pending = self.done;
+                Step::Forgotten => self.pending = self.done,
+                Step::Write { .. } | Step::SetLength(_) => {}
             }
         }
         let mut images = vec![self.image(Mode::Unsynced, [])];

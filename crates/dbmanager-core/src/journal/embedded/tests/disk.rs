@@ -13,9 +13,15 @@ const SECTOR: usize = 512;
 /// What a step did to the disk.
 #[derive(Clone, Debug)]
 pub(super) enum Step {
-    Write { offset: usize, data: Vec<u8> },
+    Write {
+        offset: usize,
+        data: Vec<u8>,
+    },
     SetLength(usize),
     Sync,
+    /// A sync that failed, after which the system takes what was written for clean: readers see
+    /// it, no later sync writes it.
+    Forgotten,
 }
 
 impl Step {
@@ -29,7 +35,7 @@ impl Step {
                 bytes[*offset..end].copy_from_slice(data);
             }
             Step::SetLength(length) => bytes.resize(*length, 0),
-            Step::Sync => {}
+            Step::Sync | Step::Forgotten => {}
         }
     }
 
@@ -222,7 +228,10 @@ impl JournalStorage for Disk {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.check(Call::Sync)?;
+        if let Err(fault) = self.count(Call::Sync) {
+            self.log().steps.push(Step::Forgotten);
+            return Err(error(fault, Call::Sync));
+        }
         self.log().steps.push(Step::Sync);
         Ok(())
     }

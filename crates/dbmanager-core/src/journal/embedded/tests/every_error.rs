@@ -196,6 +196,56 @@ async fn changes_that_fail_for_ever_are_indeterminate_and_end_the_writing() {
     assert!(runs.refused >= 50, "{runs:?}");
 }
 
+/// After a failed sync the system may take what was written for clean: readers see it, and no later
+/// sync writes it. The next opening must not build on it.
+#[tokio::test]
+async fn what_a_failed_sync_forgot_is_not_built_on() {
+    let recording = Recording::new().await;
+    let mut refused = 0;
+    for after in 0.. {
+        let mut world = World::new();
+        let syncs = |call: Call| call == Call::Sync;
+        world.disk.fail(Fault {
+            after,
+            ..fault(syncs, false, ErrorKind::Other)
+        });
+        match run(&mut world).await {
+            Stopped::NothingFailed => break,
+            Stopped::Unharmed(_) => end_unharmed(&recording, &world).await,
+            Stopped::Refused { done, .. } => {
+                refused += 1;
+                if let Some(journal) = world.journal.take() {
+                    journal.close().await.unwrap();
+                }
+                let around = Around {
+                    before: &recording.states[done],
+                    after: recording.states.get(done + 1),
+                    action: Some(&ACTIONS[done]),
+                    operations: &recording.operations,
+                };
+                let reopened = around.check(world.disk.clone()).await;
+                assert_eq!(reopened, Ok(()), "sync {after} failed");
+                assert_keeps_what_came_after(&world.disk, after).await;
+            }
+        }
+    }
+    assert!(refused >= 50, "{refused}");
+}
+
+/// What the check wrote is there after a crash that leaves only what was synced.
+async fn assert_keeps_what_came_after(disk: &Disk, sync: usize) {
+    let steps = disk.steps();
+    let images = Crashes::new(Vec::new(), &steps, &[], Variants::Few).last_images();
+    for image in images {
+        // Later than anything the script did.
+        let clock = Clock::at(2 * START, 1 << 33);
+        let journal = open_storage(Disk::new(image.bytes), &clock).await.unwrap();
+        let live = journal.live_entries(Version::ZERO, usize::MAX).await;
+        let newest = live.unwrap().pop().unwrap();
+        assert_eq!(&*newest.id, "afterwards", "sync {sync} failed");
+    }
+}
+
 #[tokio::test]
 async fn a_disk_that_is_full_once_or_for_ever_loses_nothing() {
     for lasting in [false, true] {
