@@ -209,7 +209,7 @@ fn changed(text: &str, at: prop::sample::Index, with: Option<char>, keep: bool) 
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(150))]
 
     #[test]
     fn no_configuration_panics_or_tells_its_secrets(whole in configuration()) {

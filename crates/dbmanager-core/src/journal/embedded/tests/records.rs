@@ -107,7 +107,7 @@ fn decoded<T: DeserializeOwned>(bytes: &[u8]) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
     fn a_record_reads_back_and_no_other_bytes_do(
