@@ -12,7 +12,10 @@ use crate::{
 
 /// Entries let go of in one round.
 const ROUND: usize = 5_000;
-/// The wait that lets a round grow, since each one costs a disk sync per store and for the journal.
+/// Entries that the journal lets go of in one transaction: appends wait for it.
+const TRANSACTION: usize = 500;
+/// The wait that lets a round grow, since each one costs a disk sync per store and for the journal,
+/// while which none of them is written.
 const GATHER: Duration = Duration::from_millis(200);
 /// The wait after a failed round.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
@@ -32,8 +35,12 @@ pub(crate) async fn run_truncation(room: Arc<WriteRoom>) {
         if let Err(error) = room.give_up_disabled().await {
             tracing::warn!(%error, "the roster cannot be written");
         }
-        let wait = match truncate_all(&room).await {
-            Ok(()) => GATHER,
+        let wait = match truncate_round(&room).await {
+            Ok(ROUND..) => {
+                room.backlog.truncatable.notify_one();
+                continue;
+            }
+            Ok(_) => GATHER,
             Err(error) => {
                 tracing::warn!(error, "the journal was not truncated");
                 room.backlog.truncatable.notify_one();
@@ -53,35 +60,40 @@ pub(crate) async fn run_truncation(room: Arc<WriteRoom>) {
 /// # Errors
 /// Why a store could not be made durable, or the journal not truncated; nothing was let go of then.
 pub(crate) async fn truncate_all(room: &WriteRoom) -> Result<(), String> {
-    loop {
-        let openings = openings(room);
-        let versions = room.backlog.truncation_candidates(ROUND);
-        let Some(highest) = versions.iter().max().copied() else {
-            return Ok(());
-        };
-        let progress = make_durable(room, highest).await?;
+    while truncate_round(room).await? > 0 {}
+    Ok(())
+}
+
+/// Lets go of what may go, at most a round; how many entries.
+async fn truncate_round(room: &WriteRoom) -> Result<usize, String> {
+    let openings = openings(room);
+    let versions = room.backlog.truncation_candidates(ROUND);
+    let Some(highest) = versions.iter().max().copied() else {
+        return Ok(0);
+    };
+    let progress = make_durable(room, highest).await?;
+    for versions in versions.chunks(TRANSACTION) {
         if openings.contains(&None) || openings != self::openings(room) {
             // A store was opened anew meanwhile: what it had confirmed may be gone with its cache.
             return Err("the confirmations of a store are being checked".to_owned());
         }
         let request = TruncateRequest {
-            versions: versions.clone(),
+            versions: versions.to_vec(),
             progress: progress
                 .iter()
                 .map(|(_, id, version)| (*id, *version))
                 .collect(),
         };
-        room.journal
-            .truncate(request)
-            .await
-            .map_err(|error| error.to_string())?;
-        for (role, _, version) in progress {
-            if let Some(store) = room.store(role) {
-                store.set_progress(version);
+        let truncated = room.journal.truncate(request).await;
+        truncated.map_err(|error| error.to_string())?;
+        for (role, _, version) in &progress {
+            if let Some(store) = room.store(*role) {
+                store.set_progress(*version);
             }
         }
-        room.backlog.remove(&versions);
+        room.backlog.remove(versions);
     }
+    Ok(versions.len())
 }
 
 fn confirms(room: &WriteRoom, role: Role) -> bool {
