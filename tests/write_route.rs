@@ -103,6 +103,38 @@ async fn what_a_store_is_found_to_hold_is_not_sent_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_new_write_does_not_stand_behind_a_long_backlog() {
+    let rig = Rig::new();
+    let db = rig.open().await;
+    rig.switch(Role::Vector).set(Mode::Down);
+    for batch in 0..4 {
+        let documents: Vec<_> = (0..500)
+            .map(|n| document(&format!("{batch}-{n}")))
+            .collect();
+        for answer in db.store_documents("c", documents).await.unwrap() {
+            answer.unwrap();
+        }
+    }
+    rig.switch(Role::Vector).set(Mode::Slow);
+    let vector = |db: &dbmanager_core::DatabaseManager| {
+        let stores = db.health().stores;
+        let vector = stores.into_iter().find(|s| s.role == Role::Vector);
+        vector.unwrap().backlog
+    };
+    eventually("the vector store is back", || vector(&db) < 2_000).await;
+    for (collection, id) in [("c", "new"), ("d", "new"), ("c", "2-250")] {
+        db.store_document(collection, document(id).title("another"))
+            .level(Level::All)
+            .timeout(Duration::from_secs(1))
+            .await
+            .unwrap();
+        assert!(vector(&db) > 500, "the backlog is not through yet");
+    }
+    eventually("the vector store catches up", || caught_up(&db)).await;
+    assert!(db.check_consistency().await.unwrap().is_consistent());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_level_that_is_not_reached_is_pending_never_lost() {
     let rig = Rig::new();
     let db = rig.open().await;

@@ -4,6 +4,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use futures_util::future::join;
 use tracing::Instrument;
 
 use super::{
@@ -36,6 +37,7 @@ pub(crate) async fn run_sender(room: Arc<WriteRoom>, store: Arc<Store>) {
         epoch: 0,
         failures: 0,
         alone: 0,
+        ahead: HashMap::new(),
     };
     while !sender.room.is_closing() {
         if !sender.room.is_sender() {
@@ -80,6 +82,8 @@ struct Sender {
     /// Documents still to be sent one by one, since the store refused a batch as a whole and only
     /// so the one to blame is found.
     alone: usize,
+    /// Contents of what is probably sent next, read from the journal during the last sending.
+    ahead: HashMap<Version, DocumentState>,
 }
 
 impl Sender {
@@ -252,7 +256,9 @@ impl Sender {
                 // The store refuses the call as a whole: only a single item can be blamed for it.
                 let blamed = error.is_permanent() && sent.len() == 1;
                 if error.is_permanent() && !blamed {
-                    self.alone = sent.len();
+                    // They stand at the newer end of the queue, from which every second one is
+                    // taken.
+                    self.alone = sent.len().saturating_mul(2);
                 }
                 let results = sent
                     .into_iter()
@@ -285,7 +291,11 @@ impl Sender {
         let mutations = self.mutations(batch).await?;
         let expected = mutations.len();
         let request = ApplyRequest::new(collection.clone(), self.room.journal.epoch(), mutations);
-        let results = backend.apply(request).await?;
+        let next = self.room.backlog.next_to_load(self.store.role, expected);
+        let (results, ahead) = join(backend.apply(request), self.room.load(&next)).await;
+        // What could not be read is read when it is sent, and fails then.
+        self.ahead = ahead.unwrap_or_default();
+        let results = results?;
         if results.len() == expected {
             return Ok(results);
         }
@@ -295,24 +305,26 @@ impl Sender {
         ))
     }
 
-    async fn mutations(&self, batch: Vec<Sending>) -> BackendResult<Vec<Mutation>> {
+    async fn mutations(&mut self, batch: Vec<Sending>) -> BackendResult<Vec<Mutation>> {
+        let mut known = std::mem::take(&mut self.ahead);
         let missing: Vec<Version> = batch
             .iter()
-            .filter(|s| s.newest.content.is_none())
+            .filter(|s| s.newest.content.is_none() && !known.contains_key(&s.newest.version))
             .map(|s| s.newest.version)
             .collect();
-        let mut loaded = self.room.load(&missing).await.map_err(|error| {
+        let loaded = self.room.load(&missing).await.map_err(|error| {
             BackendError::new(BackendErrorKind::Unavailable, "the journal cannot be read")
                 .not_applied()
                 .with_source(error)
         })?;
+        known.extend(loaded);
         Ok(batch
             .into_iter()
             .map(|sending| {
                 let content = sending
                     .newest
                     .content
-                    .or_else(|| loaded.remove(&sending.newest.version));
+                    .or_else(|| known.remove(&sending.newest.version));
                 match content {
                     Some(DocumentState::Live(record)) => {
                         Mutation::upsert(sending.document.id, sending.newest.version, record)

@@ -213,6 +213,12 @@ impl Backlog {
         self.lock().take_batch(slot(role), limit)
     }
 
+    /// Versions among what [`Backlog::take_batch`] is likely to hand out next whose content is not
+    /// in memory.
+    pub(crate) fn next_to_load(&self, role: Role, limit: usize) -> Vec<Version> {
+        self.lock().next_to_load(slot(role), limit)
+    }
+
     /// Records what became of what was sent.
     pub(crate) fn record(&self, role: Role, results: Vec<(DocumentKey, Version, Sent)>) {
         {

@@ -23,6 +23,8 @@ pub(super) struct Progress {
     /// The highest version that the store is known to hold.
     pub(super) confirmed: Version,
     pub(super) queued: bool,
+    /// It was written again while it was queued, and stands at the queue's newer end as well.
+    pub(super) hurried: bool,
     pub(super) in_flight: bool,
     pub(super) parked: Option<(Version, Arc<str>)>,
     pub(super) error: Option<Arc<str>>,
@@ -50,6 +52,8 @@ pub(super) struct LiveEntry {
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     pub(super) ready: VecDeque<DocumentKey>,
+    /// From which end the last batch was begun.
+    pub(super) newest_first: bool,
     pub(super) circuit_open: bool,
     pub(super) error: Option<Arc<str>>,
 }
@@ -142,6 +146,9 @@ impl Inner {
             let sends = self.sending && self.participation[index].is_sent_to();
             if sends && progress.wants(&document.versions) {
                 progress.queued = true;
+                self.queues[index].ready.push_back(key.clone());
+            } else if sends && progress.queued && !progress.hurried {
+                progress.hurried = true;
                 self.queues[index].ready.push_back(key.clone());
             }
         }
@@ -273,6 +280,7 @@ impl Inner {
             self.queues[index].ready.clear();
             for document in self.documents.values_mut() {
                 document.progress[index].queued = false;
+                document.progress[index].hurried = false;
             }
             return;
         }
@@ -318,6 +326,13 @@ impl Inner {
 }
 
 impl Progress {
+    /// Its turn has come.
+    pub(super) fn take(&mut self) {
+        self.queued = false;
+        self.hurried = false;
+        self.in_flight = true;
+    }
+
     /// The store holds this version or a newer one.
     pub(super) fn confirm(&mut self, version: Version) {
         self.confirmed = self.confirmed.max(version);

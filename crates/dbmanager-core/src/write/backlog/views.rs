@@ -1,7 +1,7 @@
 //! What is read from the backlog's state: the newest version of a document, how a version stands,
 //! what to send next, what may be truncated.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::sync::Arc;
 
 use super::{
     super::decide::Acknowledgement,
@@ -65,58 +65,77 @@ impl Inner {
             .collect()
     }
 
+    /// Takes from both ends of a queue in turns: what has waited longest, and what was written
+    /// just now, which would else stand behind a backlog of hours.
     pub(super) fn take_batch(&mut self, index: usize, limit: usize) -> Vec<Sending> {
         let mut batch: Vec<Sending> = Vec::new();
-        let mut others = VecDeque::new();
+        let (mut older, mut newer) = (Vec::new(), Vec::new());
+        self.queues[index].newest_first = !self.queues[index].newest_first;
+        let mut from_newest = self.queues[index].newest_first;
         while batch.len() < limit {
-            let Some(key) = self.queues[index].ready.pop_front() else {
-                break;
+            let queue = &mut self.queues[index].ready;
+            let (key, others) = match from_newest {
+                true => (queue.pop_back(), &mut newer),
+                false => (queue.pop_front(), &mut older),
             };
-            // A document that went and came back may stand in the queue twice.
-            let queued = self
-                .documents
-                .get(&key)
-                .is_some_and(|d| d.progress[index].queued);
-            if !queued {
-                continue;
-            }
-            let Some(newest) = self.newest(&key) else {
-                self.documents
-                    .entry(key)
-                    .and_modify(|d| d.progress[index].queued = false);
+            let Some(key) = key else { break };
+            let Some(newest) = self.to_send(index, &key) else {
                 continue;
             };
             let fits = batch.first().is_none_or(|first| {
                 first.document.collection == key.collection && !first.document.is_drop()
             }) && (batch.is_empty() || !key.is_drop());
-            let Some(progress) = self.documents.get_mut(&key).map(|d| &mut d.progress[index])
-            else {
-                continue;
-            };
-            // The store was found to hold it after it had been queued.
-            if !progress.needs(newest.version) {
-                progress.queued = false;
-                continue;
-            }
-            if !fits {
-                others.push_back(key);
+            if fits {
+                if let Some(document) = self.documents.get_mut(&key) {
+                    document.progress[index].take();
+                }
+                let document = key;
+                batch.push(Sending { document, newest });
+            } else {
+                others.push(key);
                 // Looking further would turn a queue of many collections into a quadratic walk.
-                if others.len() >= limit {
+                if older.len() + newer.len() >= limit {
                     break;
                 }
-                continue;
             }
-            progress.queued = false;
-            progress.in_flight = true;
-            batch.push(Sending {
-                document: key,
-                newest,
-            });
+            from_newest = !from_newest;
         }
-        for key in others.into_iter().rev() {
-            self.queues[index].ready.push_front(key);
-        }
+        let queue = &mut self.queues[index].ready;
+        older
+            .into_iter()
+            .rev()
+            .for_each(|key| queue.push_front(key));
+        queue.extend(newer.into_iter().rev());
         batch
+    }
+
+    /// The version to send of a document that stood in the queue; `None` if there is none (any
+    /// more): a document may stand there twice, and the store may have been found to hold it
+    /// meanwhile.
+    fn to_send(&mut self, index: usize, key: &DocumentKey) -> Option<Newest> {
+        if !self.documents.get(key)?.progress[index].queued {
+            return None;
+        }
+        let newest = self.newest(key);
+        let progress = &mut self.documents.get_mut(key)?.progress[index];
+        let newest = newest.filter(|newest| progress.needs(newest.version));
+        progress.queued = newest.is_some();
+        newest
+    }
+
+    pub(super) fn next_to_load(&self, index: usize, limit: usize) -> Vec<Version> {
+        let queue = &self.queues[index].ready;
+        // From both ends, as they are taken.
+        let older = queue.iter().take(limit.div_ceil(2));
+        let newer = queue.iter().skip(limit.div_ceil(2)).rev().take(limit / 2);
+        older
+            .chain(newer)
+            .filter_map(|key| {
+                let version = *self.documents.get(key)?.versions.last()?;
+                let entry = self.entries.get(&version)?;
+                entry.content.is_none().then_some(version)
+            })
+            .collect()
     }
 
     pub(super) fn truncation_candidates(&mut self, limit: usize) -> Vec<Version> {
