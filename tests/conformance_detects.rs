@@ -51,6 +51,7 @@ detects! {
     pages_with_gaps: PageGap, Graph, "fingerprints_list_each_document_once";
     an_epoch_that_is_not_checked: EpochIgnored, Vector, "writes_of_an_older_epoch_are_stale";
     a_stamp_that_always_replaces: StampAlways, Graph, "a_stamp_of_another_journal_is_foreign";
+    a_replacing_stamp_that_goes_back: ReplaceGoesBack, Relational, "replace_takes_nothing_back_within_its_journal";
     a_filter_that_is_ignored: FilterIgnored, Vector, "a_filter_is_applied";
     a_filter_after_the_limit: FilterAfterLimit, Vector, "a_filter_is_applied_before_the_limit";
     ne_that_wants_the_field: NeWantsField, Relational, "negations_are_true_for_a_missing_field";

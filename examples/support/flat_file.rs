@@ -339,8 +339,8 @@ impl Backend for FlatFile {
 
     async fn write_stamp(&self, request: StampRequest) -> BackendResult<()> {
         self.with(|data| {
-            if let (Some(held), false) = (&data.stamp, request.replace) {
-                held.check_successor(&request.stamp)?;
+            if let Some(held) = &data.stamp {
+                request.check_over(held)?;
             }
             data.stamp = Some(request.stamp);
             Ok(())

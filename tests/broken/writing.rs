@@ -325,3 +325,22 @@ impl Flaw for StampAlways {
         inner.shared.write_stamp(request.replace()).await
     }
 }
+
+#[derive(Debug, Default)]
+pub(crate) struct ReplaceGoesBack;
+
+#[async_trait]
+impl Flaw for ReplaceGoesBack {
+    async fn write_stamp(&self, inner: &Inner, request: StampRequest) -> BackendResult<()> {
+        if request.replace {
+            // Over the stamp of another journal everything is taken.
+            let of_another = Stamp {
+                journal_id: JournalId::from_u128(!request.stamp.journal_id.as_u128()),
+                ..request.stamp.clone()
+            };
+            let forget = StampRequest::new(of_another).replace();
+            inner.shared.write_stamp(forget).await?;
+        }
+        inner.shared.write_stamp(request).await
+    }
+}

@@ -87,11 +87,12 @@ pub(super) async fn write(store: &Store, request: StampRequest) -> BackendResult
          MERGE (store:{store} {{number: 0}}) ON CREATE SET store.format = $format
          SET store.lock = $lock
          WITH store, store.epoch AS held,
-              CASE WHEN $replace OR store.store_id IS NULL THEN 'taken'
-                   WHEN store.journal_id <> $journal_id THEN 'journal'
-                   WHEN store.store_id <> $store_id THEN 'store'
+              CASE WHEN store.store_id IS NULL THEN 'taken'
+                   WHEN store.journal_id <> $journal_id
+                   THEN CASE WHEN $replace THEN 'taken' ELSE 'journal' END
+                   WHEN store.store_id <> $store_id AND NOT $replace THEN 'store'
                    WHEN store.epoch > $epoch THEN 'epoch'
-                   WHEN store.progress > $progress THEN 'progress'
+                   WHEN store.store_id = $store_id AND store.progress > $progress THEN 'progress'
                    ELSE 'taken' END AS verdict
          CALL (store, verdict) {{
              WITH store, verdict WHERE verdict = 'taken'

@@ -129,24 +129,29 @@ pub(super) async fn write_stamp(
     let journal_id = uuid(new.journal_id.as_u128());
     let store_id = uuid(new.store_id.as_u128());
     let progress = new.progress.as_i64();
-    let mut which = doc! { "_id": STORE };
-    if !request.replace {
-        let not_ahead = doc! {
+    let mut replaceable = vec![
+        doc! { "stamp": { "$exists": false } },
+        doc! {
             "stamp.journal_id": journal_id.clone(),
             "stamp.store_id": store_id.clone(),
             "stamp.epoch": { "$lte": epoch },
             "stamp.progress": { "$lte": progress },
-        };
-        which.insert(
-            "$or",
-            vec![doc! { "stamp": { "$exists": false } }, not_ahead],
-        );
+        },
+    ];
+    if request.replace {
+        replaceable.extend([
+            doc! { "stamp.journal_id": { "$ne": journal_id.clone() } },
+            doc! {
+                "stamp.store_id": { "$ne": store_id.clone() },
+                "stamp.epoch": { "$lte": epoch },
+            },
+        ]);
     }
     let stamp = doc! {
         "journal_id": journal_id, "store_id": store_id, "epoch": epoch, "progress": progress,
     };
     let statement = doc! {
-        "q": which,
+        "q": { "_id": STORE, "$or": replaceable },
         "u": { "$set": { "stamp": stamp }, "$setOnInsert": layout() },
         "upsert": true,
     };
@@ -156,10 +161,8 @@ pub(super) async fn write_stamp(
             Upserted::Refused => {}
         }
         // Nothing refuses any more: what did was changed meanwhile.
-        if let Some(held) = read_stamp(server, catalogue).await?
-            && !request.replace
-        {
-            held.check_successor(new)?;
+        if let Some(held) = read_stamp(server, catalogue).await? {
+            request.check_over(&held)?;
         }
     }
     Err(BackendError::new(

@@ -112,8 +112,8 @@ impl Stamps {
     /// so the stamp is read before, and again after: of two managers at once, one finds the
     /// other's.
     pub(super) async fn write(&self, api: &Api, request: &StampRequest) -> BackendResult<()> {
-        if let (Some(held), false) = (self.read(api).await?, request.replace) {
-            held.check_successor(&request.stamp)?;
+        if let Some(held) = self.read(api).await? {
+            request.check_over(&held)?;
         }
         let metadata = Map::from_iter([(FORMAT_KEY.to_owned(), json!(FORMAT))]);
         let created = api
@@ -128,7 +128,13 @@ impl Stamps {
         *self.known() = Some(created.id);
         match self.read(api).await? {
             Some(held) if held == request.stamp => Ok(()),
-            Some(held) => held.check_successor(&request.stamp),
+            Some(held) => {
+                request.check_over(&held)?;
+                Err(BackendError::new(
+                    BackendErrorKind::Unavailable,
+                    "the stamp is being changed by somebody else",
+                ))
+            }
             None => Err(BackendError::new(
                 BackendErrorKind::Unavailable,
                 "the stamp was removed while it was written",

@@ -20,7 +20,7 @@ use super::{
     client::Selection,
     collections::{check_format, metadata},
     convert::status_error,
-    filter::matches,
+    filter::{matches, within},
     layout::{self, COUNTER, MILLISECONDS, Payload, integer, is_head, stamp_name, text},
     store::Qdrant,
 };
@@ -80,22 +80,40 @@ fn parse(point: &RetrievedPoint) -> BackendResult<Stamp> {
     })
 }
 
-/// Stamps that `new` may take the place of.
-fn replaceable(new: &Stamp) -> Conditions {
+/// Stamps whose place the requested one may take: [`StampRequest::check_over`] as a condition.
+fn replaceable(request: &StampRequest) -> Conditions {
+    let new = &request.stamp;
     // Not above is below the next one.
-    let epoch = halves(new.epoch.saturating_add(1));
+    let (high, low) = halves(new.epoch.saturating_add(1));
     let progress = Version::from_u64(new.progress.as_u64().saturating_add(1));
     let keyword = |key, value: String| matches(key, MatchValue::Keyword(value));
+    let store = keyword(STORE, new.store_id.to_string());
+    let journal = keyword(JOURNAL, new.journal_id.to_string());
+    let epoch = layout::lower((EPOCH_HIGH, high), (EPOCH_LOW, low));
+    let progress = layout::lower(
+        (PROGRESS_MILLISECONDS, progress.milliseconds()),
+        (PROGRESS_COUNTER, progress.counter().into()),
+    );
+    let successor = Conditions {
+        must: vec![store.clone(), journal.clone(), epoch.clone(), progress],
+        ..Conditions::default()
+    };
+    if !request.replace {
+        return successor;
+    }
+    let of_another_journal = Conditions {
+        must_not: vec![journal],
+        ..Conditions::default()
+    };
+    let of_another_store = Conditions {
+        must: vec![epoch],
+        must_not: vec![store],
+        ..Conditions::default()
+    };
     Conditions {
-        must: vec![
-            keyword(STORE, new.store_id.to_string()),
-            keyword(JOURNAL, new.journal_id.to_string()),
-            layout::lower((EPOCH_HIGH, epoch.0), (EPOCH_LOW, epoch.1)),
-            layout::lower(
-                (PROGRESS_MILLISECONDS, progress.milliseconds()),
-                (PROGRESS_COUNTER, progress.counter().into()),
-            ),
-        ],
+        should: [successor, of_another_journal, of_another_store]
+            .map(within)
+            .into(),
         ..Conditions::default()
     }
 }
@@ -125,19 +143,19 @@ impl Qdrant {
     }
 
     pub(super) async fn stamp(&self, request: StampRequest) -> BackendResult<()> {
-        let new = request.stamp;
-        if let (Some(held), false) = (self.read_stamp().await?, request.replace) {
-            held.check_successor(&new)?;
+        let new = &request.stamp;
+        if let Some(held) = self.read_stamp().await? {
+            request.check_over(&held)?;
         }
         let name = stamp_name(&self.prefix);
         self.ensure_stamp_collection(&name).await?;
         let list = PointStructList {
             points: vec![PointStruct {
                 id: Some(point_id()),
-                payload: payload(&new),
+                payload: payload(new),
                 vectors: layout::no_vectors(),
             }],
-            update_filter: (!request.replace).then(|| replaceable(&new)),
+            update_filter: Some(replaceable(&request)),
             ..PointStructList::default()
         };
         let operation = PointsUpdateOperation {
@@ -150,10 +168,10 @@ impl Qdrant {
         sent.await?.map_err(status_error)?;
         // The server answers alike whether or not the condition held.
         match self.read_stamp().await? {
-            Some(held) if held == new => Ok(()),
+            Some(held) if held == *new => Ok(()),
             held => {
                 if let Some(held) = held {
-                    held.check_successor(&new)?;
+                    request.check_over(&held)?;
                 }
                 Err(BackendError::new(
                     BackendErrorKind::Unavailable,

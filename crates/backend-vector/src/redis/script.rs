@@ -117,12 +117,17 @@ local held = redis.call('HMGET', KEYS[1], 'format', 'engine', 'store_id', 'journ
 if (held[1] and held[1] ~= ARGV[1]) or (held[2] and held[2] ~= ARGV[2]) then
   return {'layout', held[1], held[2]}
 end
-if held[3] and ARGV[3] == '0' then
-  if held[4] ~= ARGV[5] then return {'foreign', 'the store belongs to journal ' .. held[4]} end
-  if held[3] ~= ARGV[4] then return {'foreign', 'the store is ' .. held[3]} end
-  if held[5] > ARGV[6] then return {'stale', held[5]} end
-  if held[6] > ARGV[7] then
-    return {'foreign', "the store's progress is ahead of the stamp's"}
+if held[3] then
+  local replace = ARGV[3] == '1'
+  if held[4] ~= ARGV[5] then
+    if not replace then return {'foreign', 'the store belongs to journal ' .. held[4]} end
+  else
+    local same = held[3] == ARGV[4]
+    if not same and not replace then return {'foreign', 'the store is ' .. held[3]} end
+    if held[5] > ARGV[6] then return {'stale', held[5]} end
+    if same and held[6] > ARGV[7] then
+      return {'foreign', "the store's progress is ahead of the stamp's"}
+    end
   end
 end
 redis.call('HSET', KEYS[1], 'format', ARGV[1], 'engine', ARGV[2], 'store_id', ARGV[4],
