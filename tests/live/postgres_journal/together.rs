@@ -1,6 +1,6 @@
 //! Two managers at the same time.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dbmanager::{
     DatabaseManager, ErrorKind,
@@ -196,4 +196,44 @@ async fn only_the_sender_rebuilds_and_says_who_it_is() {
         dbmanager::health::HealthStatus::Healthy,
         "{health:?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_sender_keeps_its_lease_through_rebuilds() {
+    let lease = Duration::from_secs(4);
+    let Some(world) = World::new(lease) else {
+        return;
+    };
+    let (a, b) = (world.open().await, world.open().await);
+    let sharing = |db: &DatabaseManager| db.health().journal.sharing.unwrap();
+    let before = sharing(&b);
+    let mut rebuilt = 0;
+    let started = Instant::now();
+    while started.elapsed() < 2 * lease {
+        for role in [Role::Vector, Role::Graph] {
+            let document = Document::new(format!("d{rebuilt}")).text("text");
+            let (copied, written) = tokio::join!(
+                a.rebuild(role),
+                b.store_document("papers", document).timeout(SOON)
+            );
+            copied.unwrap();
+            written.unwrap();
+            rebuilt += 1;
+            assert!(sends(&a) && !sends(&b), "after {rebuilt} rebuilds");
+        }
+    }
+    // One that had stood down meanwhile would have raised it once more.
+    let epoch = before.epoch + rebuilt;
+    until("the other follows the epoch", async || {
+        sharing(&b).epoch == epoch
+    })
+    .await;
+    assert_eq!(sharing(&a).epoch, epoch);
+    assert_eq!(sharing(&b).sender, before.sender, "the sender");
+    assert_all_equal(&b, rebuilt).await;
+    a.close(SOON).await.unwrap();
+    until("the other sends", async || sends(&b)).await;
+    write(&b, "last", "text").await;
+    assert!(sharing(&b).epoch > epoch);
+    assert_all_equal(&b, rebuilt + 1).await;
 }

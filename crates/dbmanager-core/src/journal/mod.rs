@@ -50,8 +50,11 @@ pub trait Journal: Send + Sync + fmt::Debug {
     /// Raises the epoch above what it was and above `above`, durably, and returns it. A store that
     /// is stamped with it refuses what was sent to it before and has yet to arrive.
     ///
+    /// Nothing uses the new one before it is durable, and a shared journal's lease goes on under it.
+    ///
     /// # Errors
-    /// `NotSender` if another opening of a shared journal sends to the stores.
+    /// `NotSender` if another opening of a shared journal sends to the stores; `Open` if there is
+    /// no higher one.
     async fn raise_epoch(&self, above: u64) -> JournalResult<u64>;
 
     /// The highest version ever issued, or lifted to by [`Journal::lift_mark`]. Of a shared

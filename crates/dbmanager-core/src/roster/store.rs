@@ -408,16 +408,18 @@ impl Store {
     /// # Errors
     /// `StaleEpoch` if another manager has become the sender.
     async fn facts(&self) -> BackendResult<JournalFacts> {
+        let current = match self.journal.shared() {
+            Some(shared) => Some(shared.state().await.map_err(journal_unread)?.epoch),
+            None => None,
+        };
+        // Read afterwards: this instance may have raised it meanwhile.
         let epoch = self.journal.epoch();
-        if let Some(shared) = self.journal.shared() {
-            let state = shared.state().await.map_err(journal_unread)?;
-            if state.epoch > epoch {
-                return Err(BackendError::new(
-                    BackendErrorKind::StaleEpoch,
-                    format!("another instance sends under epoch {}", state.epoch),
-                )
-                .not_applied());
-            }
+        if let Some(current) = current.filter(|current| *current > epoch) {
+            return Err(BackendError::new(
+                BackendErrorKind::StaleEpoch,
+                format!("another instance sends under epoch {current}"),
+            )
+            .not_applied());
         }
         Ok(JournalFacts {
             journal_id: self.journal.journal_id(),

@@ -48,6 +48,9 @@ pub(super) struct Engine {
     closed: AtomicBool,
     /// The fencing number of the last lease of this opening; 0: none yet.
     epoch: AtomicU64,
+    /// The last number that this opening was about to raise it to; 0: none yet. Whether it came to
+    /// that, the row tells.
+    raising: AtomicU64,
     mark: AtomicU64,
     shown: Mutex<Shown>,
 }
@@ -60,7 +63,8 @@ struct Shown {
     /// Whether a write was refused for want of room since the last truncation.
     refused_for_room: bool,
     unavailable: Option<String>,
-    lease: Option<Lease>,
+    /// Until when this opening may count on its lease.
+    lease_counts_until: Option<Duration>,
     catalogue: Option<(u64, Arc<Catalogue>)>,
 }
 
@@ -88,6 +92,7 @@ impl Engine {
             changed: Notify::new(),
             closed: AtomicBool::new(false),
             epoch: AtomicU64::new(0),
+            raising: AtomicU64::new(0),
             mark: AtomicU64::new(0),
             shown: Mutex::default(),
         })
@@ -203,27 +208,48 @@ impl Engine {
         self.epoch.load(Ordering::Acquire)
     }
 
-    /// Uses this epoch from now on.
-    pub(super) fn set_epoch(&self, epoch: u64) {
-        self.epoch.store(epoch, Ordering::Release);
-        if let Some(lease) = &mut self.shown().lease {
-            lease.epoch = epoch;
+    /// Takes note of a number of its own that was committed. It never goes back: what tells of a
+    /// lower one was under way when it was raised.
+    pub(super) fn note_epoch(&self, epoch: u64) {
+        self.epoch.fetch_max(epoch, Ordering::AcqRel);
+    }
+
+    /// To be called before a higher number is committed.
+    pub(super) fn announce_epoch(&self, epoch: u64) {
+        self.raising.store(epoch, Ordering::Release);
+    }
+
+    /// Whether the number in the row, whose holder is this opening, is its own. One that it has
+    /// raised is its own as soon as the row has it; the answer to the commit comes later, or never.
+    pub(super) fn is_own_epoch(&self, in_row: u64) -> bool {
+        if in_row == self.raising.load(Ordering::Acquire) {
+            self.note_epoch(in_row);
+        }
+        in_row == self.own_epoch()
+    }
+
+    pub(super) fn take_lease(&self, counts_until: Duration) -> Lease {
+        self.shown().lease_counts_until = Some(counts_until);
+        Lease {
+            epoch: self.own_epoch(),
+            counts_until,
         }
     }
 
-    pub(super) fn take_lease(&self, lease: Lease) {
-        self.epoch.store(lease.epoch, Ordering::Release);
-        self.shown().lease = Some(lease);
-    }
-
     pub(super) fn lose_lease(&self) {
-        self.shown().lease = None;
+        self.shown().lease_counts_until = None;
     }
 
     /// The lease, as long as it counts.
     pub(super) fn lease(&self) -> Option<Lease> {
         let now = self.runtime.monotonic();
-        self.shown().lease.filter(|lease| now < lease.counts_until)
+        let counts_until = self.shown().lease_counts_until;
+        counts_until
+            .filter(|counts_until| now < *counts_until)
+            .map(|counts_until| Lease {
+                epoch: self.own_epoch(),
+                counts_until,
+            })
     }
 
     pub(super) fn health(&self) -> JournalHealth {

@@ -8,7 +8,7 @@ use dbmanager_core::{
 };
 
 use super::{
-    codec::{column, signed, unsigned, version},
+    codec::{column, unsigned, version},
     engine::Engine,
     transaction::{ChangeKind, Transaction, run},
 };
@@ -16,6 +16,21 @@ use super::{
 /// The part of its time after which the holder no longer counts on a lease: what is left is for
 /// attempts under way and for clocks that run at different speeds.
 const MARGIN: u32 = 4;
+
+/// The next number above this one.
+fn epoch_above(epoch: u64) -> JournalResult<u64> {
+    // The highest that the server's integers hold.
+    i64::try_from(epoch)
+        .ok()
+        .filter(|epoch| *epoch < i64::MAX)
+        .map(|_| epoch + 1)
+        .ok_or_else(|| {
+            JournalError::new(
+                JournalErrorKind::Open,
+                format!("there is no epoch above {epoch}"),
+            )
+        })
+}
 
 impl Engine {
     fn interval(&self) -> f64 {
@@ -55,12 +70,8 @@ impl Engine {
         if !taken {
             return Ok(None);
         }
-        let lease = Lease {
-            epoch,
-            counts_until: self.counts_until(asked_at),
-        };
-        self.take_lease(lease);
-        Ok(Some(lease))
+        self.note_epoch(epoch);
+        Ok(Some(self.take_lease(self.counts_until(asked_at))))
     }
 
     /// Raises the sender's epoch above what it is and above `above`.
@@ -68,69 +79,50 @@ impl Engine {
         let attempt = self.bounded(async {
             let mut transaction = Transaction::begin(self).await?;
             transaction.check_sender()?;
-            transaction.facts.epoch = transaction.facts.epoch.max(above) + 1;
+            transaction.facts.epoch = epoch_above(transaction.facts.epoch.max(above))?;
             let holder = Some(self.instance_name.clone());
             transaction.publish(ChangeKind::Sender, None, Vec::new(), holder);
             Ok(transaction)
         });
         let transaction = attempt.await?;
-        let before = self.own_epoch();
         let raised = transaction.facts.epoch;
-        // Before the commit: whoever compares the two next has waited for the row until then, and
-        // must find them equal.
-        self.set_epoch(raised);
-        match self.commit(transaction).await {
-            Ok(()) => Ok(raised),
-            Err(error) => {
-                // If it was committed after all, the next comparison ends the lease.
-                self.set_epoch(before);
-                Err(error)
-            }
-        }
+        // Not used before it is committed: a store must not be stamped with what the journal may
+        // yet not have.
+        self.announce_epoch(raised);
+        self.commit(transaction).await?;
+        self.note_epoch(raised);
+        Ok(raised)
     }
 
     /// Lets the lease last from now.
     pub(super) async fn renew(&self) -> JournalResult<Lease> {
-        loop {
-            let epoch = self.own_epoch();
-            match self.renew_under(epoch).await {
-                // It was raised meanwhile, by this opening.
-                Err(_) if self.own_epoch() != epoch => {}
-                renewed => return renewed,
-            }
-        }
-    }
-
-    async fn renew_under(&self, epoch: u64) -> JournalResult<Lease> {
         let asked_at = self.runtime.monotonic();
         let update = async {
             let mut connection = self.connection().await?;
             let update = sqlx::query(
-                "UPDATE journal SET lease_until = clock_timestamp() + make_interval(secs => $3)
-                 WHERE holder = $1::uuid AND epoch = $2",
+                "UPDATE journal SET lease_until = clock_timestamp() + make_interval(secs => $2)
+                 WHERE holder = $1::uuid
+                 RETURNING epoch",
             )
             .bind(self.instance.as_str())
-            .bind(signed(epoch))
             .bind(self.interval());
-            let updated = run(update.execute(&mut *connection)).await?;
+            let renewed = run(update.fetch_optional(&mut *connection)).await?;
             connection.release();
-            Ok(updated.rows_affected() == 1)
+            renewed.map(|row| unsigned(&row, "epoch")).transpose()
         };
-        if !self.bounded(update).await? {
-            if self.own_epoch() == epoch {
-                self.lose_lease();
-            }
+        // A lower one than its own was raised since, by this opening: it was the holder.
+        let renewed = self
+            .bounded(update)
+            .await?
+            .is_some_and(|epoch| self.is_own_epoch(epoch) || epoch < self.own_epoch());
+        if !renewed {
+            self.lose_lease();
             return Err(JournalError::new(
                 JournalErrorKind::NotSender,
                 "another instance has taken the lease",
             ));
         }
-        let lease = Lease {
-            epoch,
-            counts_until: self.counts_until(asked_at),
-        };
-        self.take_lease(lease);
-        Ok(lease)
+        Ok(self.take_lease(self.counts_until(asked_at)))
     }
 
     /// Gives the lease up, if this opening has it.
@@ -180,16 +172,23 @@ impl Engine {
         let mut connection = self.connection().await?;
         let query = sqlx::query(
             "SELECT mark, epoch, sequence, pruned, entries, bytes,
+                    holder IS NOT DISTINCT FROM $1::uuid AS own,
                     CASE WHEN lease_until > clock_timestamp() THEN holder_name END AS sender
              FROM journal",
-        );
+        )
+        .bind(self.instance.as_str());
         let row = run(query.fetch_one(&mut *connection)).await?;
         connection.release();
         let mark: Version = version(&row, "mark")?;
         self.publish_size(mark, unsigned(&row, "entries")?, unsigned(&row, "bytes")?);
+        let epoch = unsigned(&row, "epoch")?;
+        if column(&row, "own")? {
+            // Whoever compares the two finds them equal, even while the commit is being answered.
+            self.is_own_epoch(epoch);
+        }
         Ok(SharedState {
             mark,
-            epoch: unsigned(&row, "epoch")?,
+            epoch,
             sequence: unsigned(&row, "sequence")?,
             pruned: unsigned(&row, "pruned")?,
             sender: column(&row, "sender")?,

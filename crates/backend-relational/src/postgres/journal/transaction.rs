@@ -167,11 +167,11 @@ impl<'e> Transaction<'e> {
 
     /// Refuses whoever is not, or no longer, the sender.
     pub(super) fn check_sender(&self) -> JournalResult<()> {
-        let own = self.engine.own_epoch();
-        if own == self.facts.epoch && self.is_holder() {
+        if self.is_holder() && self.engine.is_own_epoch(self.facts.epoch) {
             return Ok(());
         }
         self.engine.lose_lease();
+        let own = self.engine.own_epoch();
         Err(JournalError::new(
             JournalErrorKind::NotSender,
             format!(

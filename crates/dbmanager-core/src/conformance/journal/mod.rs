@@ -135,6 +135,9 @@ cases! {
         progress_is_recorded_with_the_truncation_and_never_goes_back,
         parked_marks_live_as_long_as_their_entry,
         the_epoch_rises_by_one_with_every_opening,
+        a_raised_epoch_is_above_both_and_stays_so,
+        epochs_raised_at_once_are_distinct,
+        what_is_done_under_a_raised_epoch_counts,
         a_closed_journal_answers_closed;
     false hostile:
         any_text_is_kept_as_it_is,
@@ -143,6 +146,9 @@ cases! {
         one_opening_holds_the_lease,
         a_lease_that_was_given_up_is_free_at_once,
         a_renewed_lease_is_not_taken,
+        a_lease_goes_on_under_a_raised_epoch,
+        renewing_and_confirming_go_on_while_the_epoch_is_raised,
+        only_the_holder_raises_the_epoch,
         what_runs_out_is_taken_over_and_the_old_sender_is_fenced;
     true sharing:
         openings_see_each_others_writes,

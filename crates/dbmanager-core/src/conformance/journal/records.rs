@@ -184,6 +184,71 @@ pub(super) async fn the_epoch_rises_by_one_with_every_opening(bench: Bench) -> C
     Ok(())
 }
 
+pub(super) async fn a_raised_epoch_is_above_both_and_stays_so(bench: Bench) -> CaseResult {
+    let mut f = bench.fixture().await?;
+    let mut highest = f.journal.epoch();
+    for above in [0, highest, highest + 40, highest] {
+        let raised = f.journal.raise_epoch(above).await?;
+        ensure!(
+            raised > highest && raised > above,
+            "{raised} above {highest} and {above}"
+        );
+        ensure_eq!(f.journal.epoch(), raised, "the epoch from then on");
+        highest = raised;
+    }
+    ensure_eq!(
+        kind(f.journal.raise_epoch(u64::MAX).await),
+        Some(JournalErrorKind::Open),
+        "above the highest there can be"
+    );
+    ensure_eq!(f.journal.epoch(), highest, "the epoch after a refusal");
+    f.reopen().await?;
+    ensure!(
+        f.journal.epoch() > highest,
+        "the next opening's {} is above {highest}",
+        f.journal.epoch()
+    );
+    Ok(())
+}
+
+pub(super) async fn epochs_raised_at_once_are_distinct(bench: Bench) -> CaseResult {
+    let f = bench.fixture().await?;
+    let journal = &f.journal;
+    let raise = || journal.raise_epoch(0);
+    let (a, b, c, d) = tokio::join!(raise(), raise(), raise(), raise());
+    let mut raised = vec![journal.epoch(), a?, b?, c?, d?];
+    raised.sort_unstable();
+    let highest = raised.pop();
+    ensure_eq!(highest, raised.last().copied(), "the epoch is the last one");
+    ensure!(
+        raised.is_sorted_by(|a, b| a < b),
+        "one raised it twice: {raised:?}"
+    );
+    Ok(())
+}
+
+pub(super) async fn what_is_done_under_a_raised_epoch_counts(bench: Bench) -> CaseResult {
+    let mut f = bench.fixture().await?;
+    let before = f.accepted(f.upsert("a")).await?.version;
+    f.journal.raise_epoch(0).await?;
+    let gone = f.accepted(f.upsert("b")).await?.version;
+    let kept = f.accepted(f.upsert("c")).await?.version;
+    f.journal.put_store(store(1, 0)).await?;
+    f.journal.park(parked(kept, 1, "refused")).await?;
+    f.journal.park(parked(before, 1, "refused")).await?;
+    f.journal.unpark(before, StoreId::from_u128(1)).await?;
+    f.truncate(&[gone]).await?;
+    f.reopen().await?;
+    ensure_eq!(f.live_versions().await?, [before, kept], "live entries");
+    ensure_eq!(f.journal.roster().await?, [store(1, 0)], "the roster");
+    ensure_eq!(
+        f.journal.parked().await?,
+        [parked(kept, 1, "refused")],
+        "parked entries"
+    );
+    Ok(())
+}
+
 pub(super) async fn a_closed_journal_answers_closed(bench: Bench) -> CaseResult {
     fn is_closed<T>(answer: JournalResult<T>) -> bool {
         kind(answer) == Some(JournalErrorKind::Closed)
@@ -196,6 +261,7 @@ pub(super) async fn a_closed_journal_answers_closed(bench: Bench) -> CaseResult 
     ensure!(is_closed(f.append_one(f.upsert("a")).await), "append");
     ensure!(is_closed(journal.roster().await), "roster");
     ensure!(is_closed(journal.put_store(store(1, 0)).await), "put_store");
+    ensure!(is_closed(journal.raise_epoch(0).await), "raise_epoch");
     let live = journal.live_entries(Version::ZERO, 1).await;
     ensure!(is_closed(live), "live_entries");
     Ok(())

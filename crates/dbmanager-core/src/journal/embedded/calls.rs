@@ -52,7 +52,7 @@ impl Journal for EmbeddedJournal {
     async fn raise_epoch(&self, above: u64) -> JournalResult<u64> {
         let raised = self
             .engine
-            .submit(Size::SMALL, move |group| group.raise_epoch(above).map(Ok))
+            .submit(Size::SMALL, move |group| group.raise_epoch(above))
             .await?;
         self.engine.note_epoch(raised);
         Ok(raised)

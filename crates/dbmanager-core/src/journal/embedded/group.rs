@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    super::{JournalError, JournalErrorKind, OperationLookup},
+    super::{JournalError, JournalErrorKind, JournalResult, OperationLookup},
     JournalOptions,
     codec::{self, StoredOperation},
     failure::Failure,
@@ -172,11 +172,19 @@ impl<'group, 'txn> Group<'group, 'txn> {
     }
 
     /// Raises the epoch above what it is and above this.
-    pub(super) fn raise_epoch(&mut self, above: u64) -> Result<u64, Failure> {
-        let epoch = self.tables.number(meta::EPOCH)?.max(above) + 1;
+    pub(super) fn raise_epoch(&mut self, above: u64) -> Result<JournalResult<u64>, Failure> {
+        let highest = self.tables.number(meta::EPOCH)?.max(above);
+        // Above it the servers' stores have no number.
+        if highest >= i64::MAX as u64 {
+            return Ok(Err(JournalError::new(
+                JournalErrorKind::Open,
+                format!("there is no epoch above {highest}"),
+            )));
+        }
+        let epoch = highest + 1;
         self.tables.set_number(meta::EPOCH, epoch)?;
         self.changed = true;
-        Ok(epoch)
+        Ok(Ok(epoch))
     }
 
     /// Raises the mark.
