@@ -293,8 +293,12 @@ pub async fn open_manager(
         }
         Err(error) => {
             history.note(&format!("not opened: {error}"));
-            let faults = matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Overloaded);
-            if !faults {
+            let kinds = [
+                ErrorKind::Unavailable,
+                ErrorKind::Overloaded,
+                ErrorKind::Indeterminate,
+            ];
+            if !kinds.contains(&error.kind()) {
                 history.violate("a manager opens on what is its own", error.to_string());
             }
             None

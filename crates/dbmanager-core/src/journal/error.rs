@@ -39,7 +39,8 @@ pub enum JournalErrorKind {
     UnsupportedFormat,
     /// The journal cannot be opened, or a setting is wrong.
     Open,
-    /// The journal's server does not answer; nothing was written. It is tried again by itself.
+    /// The journal's server does not answer, or its storage failed while it was opened; nothing was
+    /// written. A server is tried again by itself.
     Unavailable,
     /// Another instance holds the lease: nothing was written.
     NotSender,

@@ -90,7 +90,8 @@ impl EmbeddedJournal {
     /// [`JournalErrorKind::Locked`] if another process or handle has it,
     /// [`JournalErrorKind::UnsupportedFormat`] if a newer version wrote it,
     /// [`JournalErrorKind::Damaged`], naming what is hit, if anything stored is not what was
-    /// written, and [`JournalErrorKind::Open`] for a wrong option or an error of the storage.
+    /// written, [`JournalErrorKind::Unavailable`] for an error of the storage, and
+    /// [`JournalErrorKind::Open`] for a wrong option.
     pub async fn open(
         source: JournalSource,
         options: JournalOptions,

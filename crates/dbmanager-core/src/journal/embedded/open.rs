@@ -49,7 +49,7 @@ pub(super) fn open(
     // Repairing needs room too.
     storage.release_reserve().map_err(|error| {
         JournalError::new(
-            JournalErrorKind::Open,
+            JournalErrorKind::Unavailable,
             "the journal's reserve could not be given up",
         )
         .with_source(error)
@@ -73,7 +73,7 @@ fn attempt(
         }
         Err(error) => {
             return Err(JournalError::new(
-                JournalErrorKind::Open,
+                JournalErrorKind::Unavailable,
                 "the lock could not be asked for",
             )
             .with_source(error));
@@ -82,13 +82,13 @@ fn attempt(
     let backend = RedbStorage::new(storage.clone(), out_of_room.clone());
     start_over_if_blank(storage.as_ref())?;
     let database = caught(|| open_database(backend, options))
-        .map_err(|failure| failure.into_error(JournalErrorKind::Open))?;
+        .map_err(|failure| failure.into_error(JournalErrorKind::Unavailable))?;
     check_format(&database)?;
     let (database, facts) = caught(|| {
         let facts = load(&database, new_id)?;
         Ok((database, facts))
     })
-    .map_err(|failure| failure.into_error(JournalErrorKind::Open))?;
+    .map_err(|failure| failure.into_error(JournalErrorKind::Unavailable))?;
     let mut opened = Opened {
         database,
         storage: storage.clone(),
@@ -111,7 +111,11 @@ fn start_over_if_blank(storage: &dyn JournalStorage) -> JournalResult<()> {
         Ok(())
     });
     started_over.map_err(|error| {
-        JournalError::new(JournalErrorKind::Open, "the journal's storage failed").with_source(error)
+        JournalError::new(
+            JournalErrorKind::Unavailable,
+            "the journal's storage failed",
+        )
+        .with_source(error)
     })
 }
 
@@ -143,7 +147,7 @@ fn check_format(database: &Database) -> JournalResult<()> {
             }
         }
     })
-    .map_err(|failure| failure.into_error(JournalErrorKind::Open))?;
+    .map_err(|failure| failure.into_error(JournalErrorKind::Unavailable))?;
     match found {
         Some(format) if format > FORMAT => Err(JournalError::new(
             JournalErrorKind::UnsupportedFormat,
@@ -304,7 +308,7 @@ fn check_entries<T: ReadableTable<&'static [u8], &'static [u8]>>(
 fn ready_reserve(storage: &dyn JournalStorage, is_new: bool) -> JournalResult<bool> {
     let failed = |error| {
         JournalError::new(
-            JournalErrorKind::Open,
+            JournalErrorKind::Unavailable,
             "the journal's reserve cannot be kept",
         )
         .with_source(error)

@@ -119,7 +119,7 @@ async fn end_refused(
         operations: &recording.operations,
     };
     match (action, error) {
-        (Action::Open, JournalErrorKind::Open) => {}
+        (Action::Open, JournalErrorKind::Unavailable) => {}
         (Action::Read, JournalErrorKind::ReadOnly) => assert_read_only(&around, world, &what).await,
         (_, JournalErrorKind::Indeterminate) => assert_read_only(&around, world, &what).await,
         // Without a reserve nothing is taken.
@@ -131,7 +131,7 @@ async fn end_refused(
     }
     if fault.lasting && *error != JournalErrorKind::Full {
         let again = open_storage(world.disk.clone(), &Clock::start()).await;
-        assert_eq!(kind_of(again), JournalErrorKind::Open, "{what}");
+        assert_eq!(kind_of(again), JournalErrorKind::Unavailable, "{what}");
     }
     check_disks(&around, &world.disk).await;
 }
