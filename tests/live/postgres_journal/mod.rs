@@ -1,6 +1,7 @@
 //! The journal in PostgreSQL, and managers that share one.
 
 mod failures;
+mod histories;
 mod opening;
 mod takeover;
 mod together;
