@@ -341,21 +341,23 @@ impl Store {
     async fn verify(&self, backend: &AnyBackend, moment: Moment) -> BackendResult<()> {
         let plain = backend.as_backend();
         let mut identity = plain.identity().await?;
-        if !self.sends.load(Ordering::Acquire) {
-            return self.verify_as_standby(&identity).await;
-        }
+        let sends = self.sends.load(Ordering::Acquire);
         loop {
-            match self
-                .verify_as_sender(plain.as_ref(), &identity, moment)
-                .await
-            {
-                Err(error) if error.kind() == BackendErrorKind::Foreign => {
+            let verified = if sends {
+                self.verify_as_sender(plain.as_ref(), &identity, moment)
+                    .await
+            } else {
+                self.verify_as_standby(&identity).await
+            };
+            match verified {
+                Err(error) if !sends || error.kind() == BackendErrorKind::Foreign => {
                     let before = identity.stamp;
                     identity = plain.identity().await?;
                     if identity.stamp == before {
                         return Err(error);
                     }
-                    // A stamp that an earlier manager had sent arrived in between.
+                    // A stamp that an earlier manager had sent arrived in between; on a standby
+                    // also one of the sender, and the roster read since then tells of it already.
                 }
                 verified => return verified,
             }
