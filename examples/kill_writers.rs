@@ -35,7 +35,7 @@ use std::{
 
 use clap::Parser;
 use dbmanager::prelude::*;
-use futures_util::{StreamExt, stream::FuturesUnordered};
+use futures_util::future::select_all;
 use ledger::Ledger;
 use random::Random;
 use state::State;
@@ -137,17 +137,18 @@ async fn write(
         ledger,
         next_write,
     });
-    let mut tasks = FuturesUnordered::new();
-    for writer in writers(&shared, state, arguments) {
-        tasks.push(tokio::spawn(writer.run()));
+    let tasks: Vec<_> = writers(&shared, state, arguments)
+        .into_iter()
+        .map(|writer| tokio::spawn(writer.run()))
+        .collect();
+    if tasks.is_empty() {
+        return Err("there are no writers".into());
     }
-    while let Some(ended) = tasks.next().await {
-        match ended? {
-            Err(violation) => return Err(violation.to_string().into()),
-            Ok(never) => match never {},
-        }
+    let (ended, ..) = select_all(tasks).await;
+    match ended? {
+        Err(violation) => Err(violation.to_string().into()),
+        Ok(never) => match never {},
     }
-    Err("there are no writers".into())
 }
 
 fn writers(shared: &Arc<Shared>, state: State, arguments: &Arguments) -> Vec<Writer> {
