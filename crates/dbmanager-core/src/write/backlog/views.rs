@@ -79,7 +79,7 @@ impl Inner {
                 false => (queue.pop_front(), &mut older),
             };
             let Some(key) = key else { break };
-            let Some(newest) = self.to_send(index, &key) else {
+            let Some(newest) = self.wanted(index, &key) else {
                 continue;
             };
             let fits = batch.first().is_none_or(|first| {
@@ -112,7 +112,7 @@ impl Inner {
     /// The version to send of a document that stood in the queue; `None` if there is none (any
     /// more): a document may stand there twice, and the store may have been found to hold it
     /// meanwhile.
-    fn to_send(&mut self, index: usize, key: &DocumentKey) -> Option<Newest> {
+    fn wanted(&mut self, index: usize, key: &DocumentKey) -> Option<Newest> {
         if !self.documents.get(key)?.progress[index].queued {
             return None;
         }
