@@ -10,7 +10,10 @@ use dbmanager_core::{
     },
 };
 
-use super::history::{Expected, History, Kind, Operation, Place, text_of};
+use super::{
+    history::History,
+    operation::{Expected, Kind, Operation, Place, text_of},
+};
 
 /// Collections in use.
 pub const COLLECTIONS: [&str; 2] = ["papers", "notes"];

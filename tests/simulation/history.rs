@@ -1,103 +1,18 @@
 //! What was asked, what was answered, and what the stores were seen to do.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dbmanager_core::{
-    Error, ErrorKind, Result, WriteOutcome,
+    ErrorKind, Result, WriteOutcome,
     backend::{DocumentState, Head, Mutation},
     conformance::simulation::{Applied, Simulation},
-    model::{
-        CollectionKey, Level, OperationId, OperationStatus, Precondition, Receipt, Role, Version,
-    },
+    model::{CollectionKey, Level, OperationId, OperationStatus, Receipt, Role, Version},
 };
 
-/// A document: the name of its collection and its id.
-pub type Place = (String, String);
-
-/// What an operation does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    Put,
-    Delete,
-    /// Of the whole collection; it deletes every document in it.
-    Drop,
-}
-
-/// A precondition, by the operation whose content it expects.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Expected {
-    Anything,
-    Absent,
-    Content(usize),
-}
-
-/// What is known of an operation's end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Nothing: it has not been answered, or the answer did not know.
-    Unknown,
-    /// It is in the journal, since this moment at the latest.
-    Accepted(u64),
-    /// It never took effect and never will. The moment counts if the precondition was the reason.
-    Rejected { failed_precondition: Option<u64> },
-}
-
-/// One write, however often it was sent.
-#[derive(Clone, Debug)]
-pub struct Operation {
-    pub collection: String,
-    /// Empty for a drop.
-    pub id: String,
-    pub kind: Kind,
-    pub precondition: Option<Precondition>,
-    /// What the precondition means.
-    pub expected: Expected,
-    pub key: Option<String>,
-    /// Under which it was sent first.
-    pub operation_id: Option<OperationId>,
-    /// Under which it was accepted; a repetition may have been the one.
-    pub accepted_as: Option<OperationId>,
-    pub called: u64,
-    pub outcome: Outcome,
-    pub version: Option<Version>,
-}
-
-impl Operation {
-    /// One that has yet to be sent.
-    pub fn new(place: Place, kind: Kind) -> Self {
-        Self {
-            collection: place.0,
-            id: place.1,
-            kind,
-            precondition: None,
-            expected: Expected::Anything,
-            key: None,
-            operation_id: None,
-            accepted_as: None,
-            called: 0,
-            outcome: Outcome::Unknown,
-            version: None,
-        }
-    }
-
-    /// Whether it changes this document if it takes effect.
-    pub fn concerns(&self, place: &Place) -> bool {
-        self.collection == place.0 && (self.kind == Kind::Drop || self.id == place.1)
-    }
-}
-
-/// One read that was answered.
-#[derive(Clone, Debug)]
-pub struct Read {
-    pub place: Place,
-    pub called: u64,
-    pub answered: u64,
-    /// The operation whose content was seen.
-    pub seen: Option<usize>,
-}
+use super::{
+    known::Known,
+    operation::{Operation, Outcome, Place, Read, brief, number_of},
+};
 
 /// A read under way: what it may not fall behind.
 #[derive(Clone, Debug)]
@@ -111,28 +26,7 @@ pub struct Reading {
 #[derive(Clone)]
 pub struct History {
     simulation: Simulation,
-    inner: Arc<Mutex<Inner>>,
-}
-
-#[derive(Default)]
-struct Inner {
-    moment: u64,
-    operations: Vec<Operation>,
-    reads: Vec<Read>,
-    /// The highest version that a finished call has shown of a document.
-    floors: BTreeMap<Place, Version>,
-    /// What each store held last of each document.
-    held: BTreeMap<(Role, CollectionKey, String), Version>,
-    /// The highest version that each store ever held of each document, in any generation.
-    ever: BTreeMap<(Role, Place), Version>,
-    /// Collections that each store has dropped, and those that a late message has made again since.
-    dropped: BTreeSet<(Role, CollectionKey)>,
-    left_over: BTreeSet<(Role, CollectionKey)>,
-    /// Operations whose content was sent to a store.
-    shown: BTreeSet<usize>,
-    /// The content of a document may be written again as a new version.
-    repaired: bool,
-    violation: Option<String>,
+    inner: Arc<Mutex<Known>>,
 }
 
 impl History {
@@ -143,7 +37,7 @@ impl History {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, Known> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -488,150 +382,4 @@ impl History {
             self.violate(promise, problem);
         }
     }
-}
-
-impl Inner {
-    fn tick(&mut self) -> u64 {
-        self.moment += 1;
-        self.moment
-    }
-
-    /// What is known to be the least that a document has come to.
-    fn floor(&self, place: &Place) -> Version {
-        let own = self.floors.get(place).copied();
-        let dropped = self.floors.get(&(place.0.clone(), String::new())).copied();
-        own.max(dropped).unwrap_or(Version::ZERO)
-    }
-
-    fn raise_floor(&mut self, operation: &Operation, version: Version) {
-        // A drop is kept under the empty id.
-        let place = (operation.collection.clone(), operation.id.clone());
-        let floor = self.floors.entry(place).or_insert(Version::ZERO);
-        *floor = (*floor).max(version);
-    }
-
-    fn was_dropped_after(&self, collection: &str, version: Version) -> bool {
-        self.operations.iter().any(|operation| {
-            operation.kind == Kind::Drop
-                && operation.collection == collection
-                && !matches!(operation.outcome, Outcome::Rejected { .. })
-                && operation.version.is_none_or(|dropped| dropped > version)
-        })
-    }
-
-    /// The content of an operation was seen under a version.
-    fn check_shown(&mut self, number: usize, version: Version) -> Option<(&'static str, String)> {
-        self.shown.insert(number);
-        let repaired = self.repaired;
-        let operation = &mut self.operations[number];
-        if matches!(operation.outcome, Outcome::Rejected { .. }) {
-            return Some((
-                "I5 rejected shows nowhere",
-                format!("#{number} was rejected and is seen as {version}"),
-            ));
-        }
-        let known = *operation.version.get_or_insert(version);
-        let same = if repaired {
-            version >= known
-        } else {
-            version == known
-        };
-        (!same).then(|| {
-            (
-                "I6 one key, one effect",
-                format!("#{number} is {known} and is seen as {version}"),
-            )
-        })
-    }
-
-    fn check_read(
-        &mut self,
-        place: &Place,
-        floor: Version,
-        seen: Option<(Version, usize)>,
-    ) -> Option<(&'static str, String)> {
-        let Some((version, number)) = seen else {
-            return self.check_absent(place, floor);
-        };
-        if version < floor {
-            let deleted = self
-                .operations
-                .iter()
-                .any(|operation| operation.kind != Kind::Put && operation.version == Some(floor));
-            let promise = match deleted {
-                true => "I3 nothing deleted reappears",
-                false => "I1 nothing acknowledged is lost",
-            };
-            return Some((
-                promise,
-                format!("{place:?}: {version} was read after {floor} was known"),
-            ));
-        }
-        if !self.operations[number].concerns(place) {
-            return Some((
-                "a document is its own",
-                format!("{place:?} shows #{number}"),
-            ));
-        }
-        self.check_shown(number, version)
-    }
-
-    /// Nothing was found: right if nothing was ever known to be there, or a deletion may have come
-    /// after it.
-    fn check_absent(&self, place: &Place, floor: Version) -> Option<(&'static str, String)> {
-        let deleted = floor == Version::ZERO
-            || self.operations.iter().any(|operation| {
-                operation.kind != Kind::Put
-                    && operation.concerns(place)
-                    && !matches!(operation.outcome, Outcome::Rejected { .. })
-                    && operation.version.is_none_or(|version| version >= floor)
-            });
-        (!deleted).then(|| {
-            (
-                "I1 nothing acknowledged is lost",
-                format!("{place:?} is not there, {floor} was known"),
-            )
-        })
-    }
-}
-
-/// The text of a document says which operation wrote it.
-pub fn text_of(number: usize, poisoned: bool) -> String {
-    format!("{number} harbour{}", if poisoned { " poison" } else { "" })
-}
-
-fn number_of(text: &str) -> usize {
-    text.split(' ')
-        .next()
-        .and_then(|number| number.parse().ok())
-        .expect("only this test writes documents")
-}
-
-fn brief(answer: &Result<Receipt>) -> String {
-    match answer {
-        Ok(receipt) => format!(
-            "ok {} {:?} reached {}",
-            receipt.version,
-            receipt.level,
-            receipt.level_reached()
-        ),
-        Err(error) => {
-            let outcome = match error.write_outcome() {
-                Some(WriteOutcome::Pending(receipt)) => format!("pending {}", receipt.version),
-                Some(WriteOutcome::Rejected) => "rejected".to_owned(),
-                Some(WriteOutcome::Indeterminate(_)) => "indeterminate".to_owned(),
-                _ => "no outcome".to_owned(),
-            };
-            format!("{outcome}: {}", first_line(error))
-        }
-    }
-}
-
-fn first_line(error: &Error) -> String {
-    error
-        .to_string()
-        .lines()
-        .next()
-        .unwrap_or_default()
-        .to_owned()
 }

@@ -20,7 +20,8 @@ use dbmanager_core::{
 
 use super::{
     client::{COLLECTIONS, Client, DOCUMENTS},
-    history::{Expected, History, Kind, Operation, Outcome, Place},
+    history::History,
+    operation::{Expected, Kind, Operation, Outcome, Place},
     run::open_manager,
     world::World,
 };

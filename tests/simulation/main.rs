@@ -12,6 +12,8 @@
 mod client;
 mod history;
 mod judgement;
+mod known;
+mod operation;
 mod run;
 mod world;
 
