@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use dbmanager_core::backend::{BackendError, BackendErrorKind, BackendResult};
+use dbmanager_core::backend::{BackendError, BackendErrorKind, BackendResult, create_directories};
 
 /// Held while the file is open here; the operating system lets go of it when it is dropped, also
 /// after a crash. The lock file itself stays: removing it would let two processes lock two files.
@@ -14,13 +14,13 @@ pub(super) struct FileLock {
     _file: File,
 }
 
-/// Creates the directory of `path` and locks the file `<path>.lock` beside it. Returns the path
+/// Creates the directory of `path`, durably, and locks the file `<path>.lock` beside it. Returns the path
 /// with its links followed, so that two links to one file meet at one lock.
 pub(super) fn lock(path: &Path) -> BackendResult<(PathBuf, FileLock)> {
     let absolute = std::path::absolute(path)
         .map_err(|error| unavailable("cannot find the file", path, error))?;
     if let Some(directory) = absolute.parent() {
-        std::fs::create_dir_all(directory)
+        create_directories(directory)
             .map_err(|error| unavailable("cannot create the directory", directory, error))?;
     }
     let path = resolved(&absolute);

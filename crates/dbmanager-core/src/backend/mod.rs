@@ -22,6 +22,7 @@
 //! `conformance`).
 
 mod capabilities;
+pub(crate) mod directories;
 mod error;
 mod registry;
 mod request;
@@ -32,6 +33,7 @@ use std::{fmt, sync::Arc};
 use async_trait::async_trait;
 
 pub use capabilities::{Capabilities, Limits};
+pub use directories::create_directories;
 pub use error::{BackendError, BackendErrorKind, BackendResult, Effect};
 pub use registry::{
     AnyBackend, BackendFactory, OpenContext, Registry, ServiceConfig, parse_service_config,

@@ -10,11 +10,8 @@ use std::{
 
 use redb::StorageBackend as _;
 
-use super::{
-    JournalStorage,
-    blank::is_blank,
-    directories::{Directories as _, OnDisk, create_durably},
-};
+use super::{JournalStorage, blank::is_blank};
+use crate::backend::directories::{Directories as _, OnDisk, create_directories};
 
 const DATA: &str = "journal.redb";
 const LOCK: &str = "journal.lock";
@@ -33,7 +30,7 @@ pub(super) struct FileStorage {
 impl FileStorage {
     /// Opens the files of `directory`, and makes what is not there.
     pub(super) fn open(directory: &Path) -> io::Result<Self> {
-        create_durably(directory, &OnDisk)?;
+        create_directories(directory)?;
         let lock = open_or_create(&directory.join(LOCK))?;
         let data = open_or_create(&directory.join(DATA))?;
         OnDisk.sync(directory)?;

@@ -27,7 +27,6 @@ mod blank;
 mod calls;
 mod catalogue;
 mod codec;
-mod directories;
 mod engine;
 mod failure;
 mod file;

@@ -6,8 +6,17 @@ use std::{
     path::Path,
 };
 
+/// Makes a directory and those above it that are not there, so that none of them is lost with the
+/// power: what an embedded store keeps is only as durable as the names that lead to it.
+///
+/// # Errors
+/// Of the operating system; what was made until then stays.
+pub fn create_directories(directory: &Path) -> io::Result<()> {
+    create_durably(directory, &OnDisk)
+}
+
 /// What is done to directories; tests put a disk here that forgets.
-pub(super) trait Directories {
+pub(crate) trait Directories {
     fn exists(&self, path: &Path) -> bool;
     /// Makes one directory in one that is there.
     fn create(&self, path: &Path) -> io::Result<()>;
@@ -16,7 +25,7 @@ pub(super) trait Directories {
 }
 
 /// Those of the operating system.
-pub(super) struct OnDisk;
+pub(crate) struct OnDisk;
 
 impl Directories for OnDisk {
     fn exists(&self, path: &Path) -> bool {
@@ -39,7 +48,7 @@ impl Directories for OnDisk {
 /// Makes the directory and those above it that are not there. Each is durable in the one above it
 /// before the next one is made, so that of an attempt that was cut off only the deepest one that is
 /// there may not be.
-pub(super) fn create_durably(directory: &Path, directories: &impl Directories) -> io::Result<()> {
+pub(crate) fn create_durably(directory: &Path, directories: &impl Directories) -> io::Result<()> {
     let mut missing = Vec::new();
     let mut there = directory;
     while !directories.exists(there) {
