@@ -32,11 +32,21 @@ const PATIENCE: Duration = Duration::from_secs(900);
 const LAST_ARRIVAL: Duration = Duration::from_secs(130);
 
 /// Judges, and returns how many histories were too large to be judged.
-pub async fn judge(world: World, history: History, runtime: Runtime) -> usize {
+pub async fn judge(world: World, history: History, runtime: Runtime, mut random: Seeded) -> usize {
     let Some(db) = open_manager(&world, &history, &runtime, None).await else {
         history.violate("a manager opens", "nothing is wrong any more");
         return 0;
     };
+    // Stores end and begin anew once more under the last manager: no later one opens them again for
+    // it, nor finds what it has left behind.
+    for _ in 0..random.below(4) {
+        runtime
+            .sleep(Duration::from_millis(random.below(2_000) as u64))
+            .await;
+        let site = random.pick(&world.sites);
+        history.note(&format!("{} restarts", site.role));
+        site.restart(&history);
+    }
     runtime.sleep(LAST_ARRIVAL).await;
     if !settle(&world, &history, &runtime, &db).await {
         return 0;

@@ -199,7 +199,12 @@ impl Run {
         let process = self.simulation.process();
         let runtime = self.simulation.runtime(process);
         let done = Arc::new(AtomicBool::new(false));
-        let judged = judgement::judge(self.world.clone(), self.history.clone(), runtime.clone());
+        let judged = judgement::judge(
+            self.world.clone(),
+            self.history.clone(),
+            runtime.clone(),
+            Seeded::new(self.random.next_u64()),
+        );
         let (flag, too_large) = (Arc::clone(&done), Arc::new(AtomicUsize::new(0)));
         let counted = Arc::clone(&too_large);
         drop(runtime.spawn(async move {

@@ -82,7 +82,7 @@ impl Site {
     }
 
     /// The store's process ends and begins anew.
-    fn restart(&self, history: &History) {
+    pub fn restart(&self, history: &History) {
         self.link.restart();
         if self.durability != Durability::OnApply {
             self.place.restore(&self.durable);
