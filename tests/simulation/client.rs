@@ -69,7 +69,8 @@ impl Client {
             50..58 => self.batch().await,
             58..66 => self.repeat().await,
             66..86 => self.read(&place).await,
-            86..92 => self.search(&place.0).await,
+            86..90 => self.search(&place.0).await,
+            90..92 => self.list(&place.0).await,
             92..95 => self.ask_for_status().await,
             95..97 => self.write((place.0, String::new()), Kind::Drop).await,
             97..98 => {
@@ -181,14 +182,21 @@ impl Client {
                 write.await
             }};
         }
-        match kind {
+        let answer = match kind {
             Kind::Put => {
                 let document = self.document(number, &id);
                 single!(self.db.store_document(collection, document))
             }
             Kind::Delete => single!(self.db.delete_document(collection, id)),
             Kind::Drop => options!(self.db.drop_collection(collection)).await,
+        };
+        if let Ok(receipt) = &answer
+            && sending.with_authority
+            && receipt.level_reached()
+        {
+            self.history.check_authority(number, receipt.version);
         }
+        answer
     }
 
     async fn batch(&mut self) {
@@ -290,12 +298,39 @@ impl Client {
         }
     }
 
+    /// Lists a collection. A page that says that it is complete is a read of every document.
+    async fn list(&mut self, collection: &str) {
+        let mut readings: BTreeMap<String, _> = (0..DOCUMENTS)
+            .map(|index| {
+                let place = (collection.to_owned(), format!("d{index}"));
+                (place.1.clone(), self.history.begin_read(&place))
+            })
+            .collect();
+        let listed = self.db.list_documents(collection, None, None, 10).await;
+        let Ok(page) = listed else {
+            return;
+        };
+        for found in &page.documents {
+            if let Some(reading) = readings.remove(&found.document.id) {
+                let seen = Some((found.version, found.document.text.as_str()));
+                self.history.end_read(reading, seen, page.complete);
+            }
+        }
+        for reading in readings.into_values().filter(|_| page.complete) {
+            self.history.end_read(reading, None, true);
+        }
+    }
+
+    /// Also of what was answered: its end must be the same ever after.
     async fn ask_for_status(&mut self) {
-        let unknown = self.history.unresolved();
-        if unknown.is_empty() {
+        let asked = match self.random.below(2) {
+            0 => self.history.unresolved(),
+            _ => self.history.named(),
+        };
+        if asked.is_empty() {
             return;
         }
-        let number = *self.random.pick(&unknown);
+        let number = *self.random.pick(&asked);
         self.resolve(number).await;
     }
 
@@ -331,7 +366,9 @@ pub struct Operator {
     pub random: Seeded,
     /// Told before a store is rebuilt, since it is incomplete from then on.
     pub rebuilding: Box<dyn Fn(Role) + Send + Sync>,
-    /// Told after a store was taken off the roster.
+    /// Told before a store is taken off the roster, if it is one that can be.
+    pub removing: Box<dyn Fn(Role) + Send + Sync>,
+    /// Told after it was.
     pub removed: Box<dyn Fn(Role) + Send + Sync>,
 }
 
@@ -355,6 +392,7 @@ impl Operator {
                 2 => drop(self.db.health_check().await),
                 3 => drop(self.db.verify_backends().await),
                 _ => {
+                    (self.removing)(role);
                     if self.db.remove_store(role).await.is_ok() {
                         (self.removed)(role);
                     }

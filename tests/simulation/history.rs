@@ -117,6 +117,11 @@ impl History {
         })
     }
 
+    /// Operations whose end can be asked for.
+    pub fn named(&self) -> Vec<usize> {
+        self.numbers(|operation| operation.operation_id.is_some())
+    }
+
     fn numbers(&self, which: impl Fn(&Operation) -> bool) -> Vec<usize> {
         let inner = self.lock();
         let numbered = inner.operations.iter().enumerate();
@@ -156,7 +161,12 @@ impl History {
         match status {
             OperationStatus::Done(version)
             | OperationStatus::Pending(version)
-            | OperationStatus::Parked(version) => self.accepted(number, *version, None),
+            | OperationStatus::Parked(version) => {
+                self.accepted(number, *version, None);
+                if let OperationStatus::Done(version) = status {
+                    self.check_authority(number, *version);
+                }
+            }
             OperationStatus::NeverAccepted => self.rejected(number, ErrorKind::Unavailable),
             _ => {}
         }
@@ -232,17 +242,17 @@ impl History {
         }
         let holding = {
             let inner = self.lock();
-            Role::ALL
-                .into_iter()
-                .filter(|role| {
-                    let held = inner.ever.get(&(*role, place.clone()));
-                    // What came after it in the same store covers it; a drop covers everything.
-                    held.is_some_and(|held| *held >= receipt.version)
-                        || inner.was_dropped_after(&place.0, receipt.version)
-                })
-                .count()
+            let holds = |role: &Role| inner.holds(*role, &place, receipt.version);
+            Role::ALL.into_iter().filter(holds).count()
         };
-        let required = receipt.level.required(receipt.stores.len());
+        // Counted here: what the library says of its own levels is what is judged.
+        let stores = receipt.stores.len();
+        let required = match receipt.level {
+            Level::Journaled => 0,
+            Level::One => 1,
+            Level::Quorum => stores / 2 + 1,
+            Level::All => stores,
+        };
         if holding < required {
             self.violate(
                 "I4 an acknowledged level holds",
@@ -250,6 +260,19 @@ impl History {
                     "#{number} at {:?}: {holding} of {required} stores",
                     receipt.level
                 ),
+            );
+        }
+    }
+
+    /// Of what is reached with the authority, or done, the authority is said to hold it.
+    pub fn check_authority(&self, number: usize, version: Version) {
+        let operation = self.operation(number);
+        let place = (operation.collection, operation.id);
+        let holds = self.lock().holds(Role::Relational, &place, version);
+        if !place.1.is_empty() && !holds {
+            self.violate(
+                "I4 an acknowledged level holds",
+                format!("#{number}: the authority does not hold {version}"),
             );
         }
     }

@@ -59,6 +59,13 @@ impl Known {
         })
     }
 
+    /// Whether the store has held this version or what covers it: a newer one in the same store,
+    /// or a drop.
+    pub fn holds(&self, role: Role, place: &Place, version: Version) -> bool {
+        let held = self.ever.get(&(role, place.clone()));
+        held.is_some_and(|held| *held >= version) || self.was_dropped_after(&place.0, version)
+    }
+
     /// The content of an operation was seen under a version.
     pub fn check_shown(&mut self, number: usize, version: Version) -> Option<Problem> {
         self.shown.insert(number);

@@ -255,13 +255,18 @@ async fn open(
             left.fetch_sub(1, Ordering::SeqCst);
         }));
     }
-    let sites = world.clone();
+    let (sites, roles) = (world.clone(), world.clone());
     let operator = Operator {
         db: db.clone(),
         runtime: runtime.clone(),
         history: history.clone(),
         random: Seeded::new(random.next_u64()),
         rebuilding: Box::new(move |role| sites.site(role).allow_rebuild()),
+        removing: Box::new(move |role| {
+            if disabled == Some(role) {
+                roles.site(role).allow_rebuild();
+            }
+        }),
         removed: Box::new(move |role| world.site(role).replace(&world.history)),
     };
     if random.below(3) == 0 {
