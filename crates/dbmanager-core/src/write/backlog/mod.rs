@@ -8,6 +8,8 @@
 mod follow;
 mod revisions;
 mod state;
+#[cfg(test)]
+mod tests;
 mod types;
 mod views;
 
