@@ -102,4 +102,31 @@ mod tests {
         assert_eq!(mark.next(1), Version::from_parts(5_000, 8));
         assert_eq!(mark.next(6_000), Version::from_parts(6_000, 0));
     }
+
+    #[test]
+    fn a_clock_that_stands_still_never_issues_a_version_twice() {
+        let mark = Version::from_parts(5_000, 0);
+        assert_eq!(mark.next(5_000), Version::from_parts(5_000, 1));
+        assert_eq!(Version::ZERO.next(0), Version::from_u64(1));
+    }
+
+    #[test]
+    fn the_parts_are_48_and_16_bits_of_one_number() {
+        let version = Version::from_parts(3, 5);
+        assert_eq!(version.as_u64(), 3 * 65_536 + 5);
+        assert_eq!(version, Version::from_u64(196_613));
+        assert_eq!((version.milliseconds(), version.counter()), (3, 5));
+        assert_eq!(version.to_string(), "3.5");
+        assert_eq!(format!("{version:?}"), "Version(3.5)");
+    }
+
+    #[test]
+    fn a_signed_integer_holds_every_version_that_is_issued() {
+        for value in [0, 1, 2, 196_613, i64::MAX] {
+            assert_eq!(Version::from_i64(value).as_i64(), value);
+            assert_eq!(Version::from_i64(value).as_u64(), value as u64);
+        }
+        assert_eq!(Version::from_i64(-1), Version::ZERO);
+        assert_eq!(Version::from_u64(u64::MAX).as_i64(), i64::MAX);
+    }
 }

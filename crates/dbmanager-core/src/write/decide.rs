@@ -153,6 +153,19 @@ mod tests {
     }
 
     #[test]
+    fn a_receipt_calls_nothing_applied_that_is_not() {
+        let states = ALL.map(Acknowledgement::receipt_state);
+        let expected = [
+            StoreWriteState::Applied,
+            StoreWriteState::Pending,
+            StoreWriteState::Pending,
+            StoreWriteState::Parked,
+            StoreWriteState::Skipped,
+        ];
+        assert_eq!(states, expected);
+    }
+
+    #[test]
     fn no_store_is_never_a_quorum() {
         assert_eq!(
             decide(demand(Level::Quorum), &[]),
