@@ -266,6 +266,15 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_says_when_the_next_trial_is_due() {
+        let mut breaker = breaker(1);
+        let now = Duration::from_secs(10);
+        run(&mut breaker, AttemptOutcome::Failed, now);
+        let refused = breaker.admit(now + Duration::from_millis(300)).unwrap_err();
+        assert_eq!(refused.retry_after, Some(Duration::from_millis(700)));
+    }
+
+    #[test]
     fn a_late_answer_from_before_the_opening_does_not_close_the_circuit() {
         let mut breaker = breaker(1);
         let late = breaker.admit(Duration::ZERO).expect("closed");
