@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use tokio::sync::Notify;
 
 use super::{super::decide::Acknowledgement, *};
@@ -73,6 +74,12 @@ fn ids(backlog: &Backlog, role: Role, limit: usize) -> Vec<String> {
     taken.map(|(id, _)| id).collect()
 }
 
+/// What stands in a store's queue.
+fn queue(backlog: &Backlog, role: Role) -> Vec<DocumentKey> {
+    let inner = backlog.lock();
+    inner.queues[slot(role)].ready.iter().cloned().collect()
+}
+
 fn sent(backlog: &Backlog, role: Role, id: &str, number: u64, sent: Sent) {
     backlog.record(role, vec![(key(id), version(number), sent)]);
 }
@@ -109,7 +116,6 @@ fn parked(number: u64) -> ParkedEntry {
 
 /// Whether a notification is there, which is used up.
 fn is_notified(notify: &Notify) -> bool {
-    use futures_util::FutureExt;
     notify.notified().now_or_never().is_some()
 }
 
@@ -141,6 +147,7 @@ fn what_failed_or_was_overtaken_under_way_is_sent_again_and_what_is_parked_is_no
     assert_eq!(ids(&backlog, Role::Vector, ALL), ["a"]);
     // Under way: nobody else sends it.
     insert(&backlog, &[(2, "a")]);
+    assert_eq!(queue(&backlog, Role::Vector), []);
     assert_eq!(take(&backlog, Role::Vector, ALL), []);
     sent(&backlog, Role::Vector, "a", 1, Sent::Confirmed);
     assert_eq!(take(&backlog, Role::Vector, ALL), [("a".to_owned(), 2)]);
@@ -202,6 +209,24 @@ fn a_batch_is_of_one_collection_and_a_drop_comes_alone() {
 }
 
 #[test]
+fn what_waits_behind_another_collection_is_looked_for_no_further_than_a_batch() {
+    let backlog = backlog();
+    let other = |number| EntryHeader {
+        collection: collection(2),
+        ..header(number, &number.to_string())
+    };
+    for number in [1, 2, 3] {
+        backlog.insert(other(number), None);
+    }
+    insert(&backlog, &[(4, "a")]);
+    backlog.insert(other(5), None);
+    insert(&backlog, &[(6, "b")]);
+    // From both ends: b, 1, 5, 2 and no more; a would be the next.
+    assert_eq!(ids(&backlog, Role::Vector, 3), ["b"]);
+    assert_eq!(queue(&backlog, Role::Vector).len(), 5);
+}
+
+#[test]
 fn a_dropped_collection_needs_no_store_and_takes_late_entries_with_it() {
     let backlog = backlog();
     insert(&backlog, &[(1, "a"), (2, "b")]);
@@ -247,6 +272,11 @@ fn an_entry_goes_when_every_store_that_holds_truncation_has_it() {
     assert!(!backlog.is_live(version(1)));
     // What went is held by whoever acknowledges.
     assert!(backlog.is_confirmed(Role::Vector, &key("a"), version(2)));
+    sent(&backlog, Role::Graph, "b", 3, Sent::Confirmed);
+    sent(&backlog, Role::Relational, "b", 3, Sent::Confirmed);
+    assert!(candidates(&backlog).is_empty());
+    // Looked at until something changes.
+    assert!(backlog.lock().settled.is_empty());
     for (participation, holds) in [
         (Participation::Absent, false),
         (Participation::Skipped, false),
@@ -255,8 +285,6 @@ fn an_entry_goes_when_every_store_that_holds_truncation_has_it() {
         (Participation::NeedsRestore, true),
     ] {
         backlog.set_participation(Role::Vector, participation);
-        sent(&backlog, Role::Graph, "b", 3, Sent::Confirmed);
-        sent(&backlog, Role::Relational, "b", 3, Sent::Confirmed);
         let expected = if holds { vec![] } else { vec![3] };
         assert_eq!(candidates(&backlog), expected, "{participation:?}");
     }
@@ -393,6 +421,12 @@ fn what_is_parked_can_be_sent_again_given_up_or_cleared() {
     );
     backlog.clear_parked(Role::Graph);
     assert_eq!(backlog.store_backlog(Role::Graph).parked, 0);
+    // A confirmation clears the mark of what it covers.
+    backlog.mark_parked(Role::Graph, &parked(1));
+    backlog.confirm_held(Role::Graph, vec![(key("a"), version(0))]);
+    assert_eq!(backlog.store_backlog(Role::Graph).parked, 1);
+    backlog.confirm_held(Role::Graph, vec![(key("a"), version(1))]);
+    assert_eq!(backlog.store_backlog(Role::Graph).parked, 0);
     // What was queued before it was parked is not sent while it is.
     backlog.mark_parked(Role::Relational, &parked(1));
     assert_eq!(take(&backlog, Role::Relational, ALL), []);
@@ -419,11 +453,7 @@ fn confirmations_that_are_forgotten_are_earned_again() {
     assert_eq!(take(&backlog, Role::Graph, ALL), []);
     backlog.forget_confirmations(Role::Graph);
     // Oldest first, whatever the order of the documents.
-    let queue: Vec<_> = backlog.lock().queues[slot(Role::Graph)]
-        .ready
-        .clone()
-        .into();
-    assert_eq!(queue, [key("a"), key("b"), key("c")]);
+    assert_eq!(queue(&backlog, Role::Graph), [key("a"), key("b"), key("c")]);
 }
 
 #[test]
@@ -440,6 +470,7 @@ fn a_store_that_is_not_sent_to_has_no_queue_and_gets_one_when_it_is() {
         assert_eq!(backlog.participation(Role::Vector), participation);
         insert(&backlog, &[(2, "b")]);
         sent(&backlog, Role::Vector, "a", 1, Sent::Failed("x".into()));
+        assert_eq!(queue(&backlog, Role::Vector), [], "{participation:?}");
         assert_eq!(take(&backlog, Role::Vector, ALL), [], "{participation:?}");
         backlog.set_participation(Role::Vector, Participation::Rebuilding);
         assert_eq!(take(&backlog, Role::Vector, ALL).len(), 2);
@@ -508,10 +539,14 @@ fn contents_are_kept_up_to_a_bound_and_let_go_of() {
     assert_eq!(backlog.lock().content_bytes, 2 * HALF);
     backlog.insert(large(3, "c", HALF), content());
     assert_eq!(backlog.lock().content_bytes, 2 * HALF);
+    backlog.remove(&[version(2)]);
+    assert_eq!(backlog.lock().content_bytes, HALF);
+    // Neither is counted twice, nor what has no content.
+    backlog.insert(large(3, "c", 1), content());
     backlog.insert(large(4, "d", 1), None);
-    assert_eq!(backlog.lock().content_bytes, 2 * HALF);
+    backlog.insert(large(4, "d", 1), None);
     backlog.remove(&[version(4)]);
-    assert_eq!(backlog.lock().content_bytes, 2 * HALF);
+    assert_eq!(backlog.lock().content_bytes, HALF);
 }
 
 #[test]
@@ -539,8 +574,8 @@ fn an_own_entry_that_was_followed_and_is_gone_does_not_come_back() {
         backlog.set_participation(role, Participation::Full);
     }
     backlog.set_sending(true);
-    backlog.follow(vec![header(5, "b")], version(5));
-    insert(&backlog, &[(4, "a"), (5, "b"), (6, "c")]);
+    backlog.follow(vec![header(5, "b")], version(6));
+    insert(&backlog, &[(4, "a"), (5, "b"), (6, "a"), (7, "c")]);
     assert_eq!(backlog.live_documents(), [key("b"), key("c")]);
     assert!(backlog.newest(&key("b")).unwrap().content.is_some());
 }
@@ -583,6 +618,9 @@ fn what_changes_is_told_to_senders_truncation_and_caches() {
     let all_revisions = || backlog.revisions.of_all();
     let _ = Role::ALL.map(work);
     is_notified(&backlog.truncatable);
+    assert!(backlog.work(Role::Graph).now_or_never().is_none());
+    backlog.wake(Role::Graph);
+    assert!(backlog.work(Role::Graph).now_or_never().is_some());
     let before = all_revisions();
     insert(&backlog, &[(1, "a")]);
     assert_ne!(all_revisions(), before);
