@@ -1,6 +1,8 @@
 //! Tests of the embedded journal through its public surface, on storage that can fail.
 
 mod append;
+#[cfg(feature = "conformance")]
+mod contract;
 mod crash;
 mod crashes;
 mod damage;
