@@ -53,10 +53,22 @@ fn failed(error: impl std::error::Error + Send + Sync + 'static) -> Error {
 impl Scratch {
     /// An empty scratch file in the system's directory for temporary files.
     pub(super) async fn create(runtime: &Runtime) -> Result<Self> {
-        let name = format!("dbmanager-scratch-{}.redb", runtime.new_operation_id());
+        // The process too: simulations of one seed draw the same id.
+        let name = format!(
+            "dbmanager-scratch-{}-{}.redb",
+            std::process::id(),
+            runtime.new_operation_id()
+        );
         let path = std::env::temp_dir().join(name);
         let file = runtime
             .blocking(move || {
+                // What a process of the same number left when it was killed would be read.
+                match std::fs::remove_file(&path) {
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                        return Err(failed(error));
+                    }
+                    _ => {}
+                }
                 let database = Database::create(&path).map_err(failed)?;
                 Ok::<_, Error>(File {
                     database: Mutex::new(Some(database)),
