@@ -14,6 +14,7 @@ mod history;
 mod judgement;
 mod known;
 mod operation;
+mod rebuild;
 mod run;
 mod world;
 
