@@ -2,6 +2,7 @@
 //! it: senders that bring every store up to date, and the truncation of the journal.
 
 mod admission;
+mod appends;
 mod backlog;
 mod decide;
 mod prepare;
@@ -20,6 +21,7 @@ use std::{
 use tokio::sync::watch;
 
 use admission::Admission;
+use appends::Appends;
 pub(crate) use backlog::{Backlog, DocumentKey, Participation, Revision, slot};
 pub(crate) use decide::{Acknowledgement, Answer};
 pub(crate) use prepare::validate_collection_name;
@@ -70,6 +72,7 @@ pub(crate) struct WriteRoom {
     /// Absent if the journal is this manager's own.
     sharing: Option<Sharing>,
     catalogue: RwLock<Catalogue>,
+    appends: Appends,
     closing: watch::Sender<bool>,
     fenced: Mutex<Option<Error>>,
     tasks: Mutex<Vec<TaskHandle<()>>>,
@@ -124,6 +127,7 @@ impl WriteRoom {
             disabled: Mutex::new(parts.disabled),
             sharing: shared.then(|| Sharing::new(parts.sends)),
             catalogue: RwLock::default(),
+            appends: Appends::default(),
             closing: watch::Sender::new(false),
             fenced: Mutex::new(None),
             tasks: Mutex::new(Vec::new()),

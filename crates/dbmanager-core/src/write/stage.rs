@@ -134,6 +134,7 @@ impl WriteRoom {
             .iter()
             .map(|(_, request)| request.operation_id)
             .collect();
+        let append = self.appends.begin();
         let answers = self
             .journal
             .append(requests.into_iter().map(|(_, request)| request).collect())
@@ -155,6 +156,15 @@ impl WriteRoom {
         }
         for document in pinned {
             self.backlog.unpin(&document);
+        }
+        drop(append);
+        let refused = |(_, result): &(usize, Result<Appended>)| {
+            let error = result.as_ref().err();
+            error.is_some_and(|error| error.kind() == ErrorKind::PreconditionFailed)
+        };
+        if results.iter().any(refused) {
+            // For what another write under way has done: the caller may read next.
+            self.appends.shown().await;
         }
         Ok(results)
     }
