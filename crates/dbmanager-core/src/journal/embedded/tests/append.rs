@@ -66,3 +66,20 @@ async fn many_writers_share_commits_and_get_distinct_versions() {
         WRITERS * EACH
     );
 }
+
+#[tokio::test]
+async fn a_journal_can_be_filled_to_its_last_byte() {
+    let bytes = {
+        let f = Fixture::new().await;
+        f.accepted(f.upsert("a")).await.bytes
+    };
+    for (max_bytes, fits) in [(bytes, true), (bytes - 1, false)] {
+        let f = Fixture::with(JournalOptions {
+            max_bytes,
+            ..JournalOptions::default()
+        })
+        .await;
+        let answer = f.append_one(f.upsert("a")).await;
+        assert_eq!(answer.is_ok(), fits, "{answer:?}");
+    }
+}
