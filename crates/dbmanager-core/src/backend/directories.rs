@@ -29,7 +29,7 @@ pub(crate) struct OnDisk;
 
 impl Directories for OnDisk {
     fn exists(&self, path: &Path) -> bool {
-        path.exists()
+        path.is_dir()
     }
 
     fn create(&self, path: &Path) -> io::Result<()> {
@@ -71,7 +71,8 @@ pub(crate) fn create_durably(directory: &Path, directories: &impl Directories) -
     }
     for path in missing.into_iter().rev() {
         match directories.create(path) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            // Somebody else was faster; a file of that name is none.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && directories.exists(path) => {}
             created => created?,
         }
         if let Some(path) = above(path) {
