@@ -720,3 +720,57 @@ async fn a_batch_that_is_refused_as_a_whole_parks_only_the_document_to_blame() {
         OperationStatus::Parked(poison.version)
     );
 }
+
+/// Without a circuit that opens, the sender's own back-off alone decides when it asks again.
+#[tokio::test(start_paused = true)]
+async fn attempts_become_rare_and_frequent_again_after_a_success() {
+    let rig = Rig::new();
+    let config = rig.config().adjust(|settings| {
+        settings.performance.circuit_breaker_threshold = 0;
+        settings.performance.retry_attempts = 0;
+    });
+    let db = rig.builder_with(config).open().await.unwrap();
+    let vector = rig.switch(Role::Vector);
+    let calls_within = async |seconds| {
+        let before = vector.calls();
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        vector.calls() - before
+    };
+    for id in ["a", "b"] {
+        vector.set(Mode::Down);
+        db.store_document("c", document(id)).await.unwrap();
+        let at_first = calls_within(1).await;
+        calls_within(60).await;
+        let later = calls_within(60).await;
+        assert!((3..=6).contains(&at_first), "{at_first} calls at first");
+        assert!((20..=40).contains(&later), "{later} calls in a minute");
+        vector.set(Mode::Up);
+        eventually("it catches up", || caught_up(&db)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_lost_a_collection_gets_it_again_with_the_next_write() {
+    let rig = Rig::new();
+    let db = rig.open().await;
+    let empty = rig.place(Role::Graph).copy();
+    let write = |id| db.store_document("c", document(id)).level(Level::All);
+    write("a").await.unwrap();
+    rig.place(Role::Graph).restore(&empty);
+    let receipt = write("b").await;
+    assert!(receipt.is_ok(), "{receipt:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_lets_go_of_all_that_every_store_holds() {
+    let rig = Rig::new();
+    let db = rig.open().await;
+    for id in ["a", "b", "c"] {
+        let write = db.store_document("c", document(id)).level(Level::All);
+        write.await.unwrap();
+    }
+    db.close(Duration::from_secs(10)).await.unwrap();
+    rig.switch(Role::Graph).set(Mode::Down);
+    let db = rig.open().await;
+    assert_eq!(db.health().journal.entries, 0);
+}
