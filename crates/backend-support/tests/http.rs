@@ -50,8 +50,9 @@ fn server(answer: impl Into<Vec<u8>>) -> (Endpoint, mpsc::Receiver<String>) {
             let (answer, sender) = (answer.clone(), sender.clone());
             std::thread::spawn(move || {
                 while let Some(request) = request(&mut stream) {
-                    // The client may have seen enough.
-                    if stream.write_all(&answer).is_err() || sender.send(request).is_err() {
+                    // Handed on first, so that who has an answer finds its request. The client may
+                    // have seen enough before it has read all of one.
+                    if sender.send(request).is_err() || stream.write_all(&answer).is_err() {
                         return;
                     }
                 }
