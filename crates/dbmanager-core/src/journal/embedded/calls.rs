@@ -36,6 +36,7 @@ fn append_size(requests: &[AppendRequest]) -> Size {
     Size {
         entries: requests.len(),
         bytes: bytes.sum(),
+        alone: false,
     }
 }
 
@@ -178,6 +179,7 @@ impl Journal for EmbeddedJournal {
     async fn truncate(&self, request: TruncateRequest) -> JournalResult<()> {
         let size = Size {
             entries: request.versions.len().max(1),
+            alone: true,
             ..Size::SMALL
         };
         self.engine

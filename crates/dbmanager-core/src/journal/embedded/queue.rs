@@ -20,6 +20,10 @@ use super::{
 #[derive(Default)]
 pub(super) struct Queue {
     jobs: VecDeque<Box<dyn Job>>,
+    /// Long ones: see [`Size::alone`].
+    alone: VecDeque<Box<dyn Job>>,
+    /// Whether the next group is one of those, if there is any.
+    alone_is_next: bool,
     led: bool,
     pub(super) closed: bool,
 }
@@ -29,6 +33,9 @@ pub(super) struct Queue {
 pub(super) struct Size {
     pub(super) entries: usize,
     pub(super) bytes: u64,
+    /// It takes long and is not urgent: it shares no group, and every other group goes to those
+    /// that do as long as there are any. So an append waits for one of them at most.
+    pub(super) alone: bool,
 }
 
 impl Size {
@@ -36,6 +43,7 @@ impl Size {
     pub(super) const SMALL: Size = Size {
         entries: 1,
         bytes: 256,
+        alone: false,
     };
 }
 
@@ -104,12 +112,15 @@ impl Drop for Leadership {
         if self.ended {
             return;
         }
-        let jobs = {
+        let (jobs, alone) = {
             let mut queue = self.engine.queue();
             queue.led = false;
-            std::mem::take(&mut queue.jobs)
+            (
+                std::mem::take(&mut queue.jobs),
+                std::mem::take(&mut queue.alone),
+            )
         };
-        for job in jobs {
+        for job in jobs.into_iter().chain(alone) {
             job.answer(Err(closed()));
         }
     }
@@ -137,12 +148,16 @@ impl Engine {
             if queue.closed {
                 return Err(closed());
             }
-            queue.jobs.push_back(Box::new(TypedJob {
+            let job = Box::new(TypedJob {
                 size,
                 work: Some(work),
                 value: None,
                 reply,
-            }));
+            });
+            match size.alone {
+                true => queue.alone.push_back(job),
+                false => queue.jobs.push_back(job),
+            }
             !std::mem::replace(&mut queue.led, true)
         };
         if must_lead {
@@ -158,6 +173,13 @@ impl Engine {
     /// The next group; with none waiting the leader has ended.
     fn next_group(&self) -> Option<Vec<Box<dyn Job>>> {
         let mut queue = self.queue();
+        if (queue.alone_is_next || queue.jobs.is_empty())
+            && let Some(job) = queue.alone.pop_front()
+        {
+            queue.alone_is_next = false;
+            return Some(vec![job]);
+        }
+        queue.alone_is_next = !queue.jobs.is_empty();
         let mut group: Vec<Box<dyn Job>> = Vec::new();
         let (mut entries, mut bytes) = (0_usize, 0_u64);
         while let Some(job) = queue.jobs.front() {

@@ -3,6 +3,7 @@
 use futures_util::future::join_all;
 
 use super::*;
+use crate::journal::TruncateRequest;
 
 #[tokio::test]
 async fn one_bad_request_of_64_fails_alone_and_all_share_one_commit() {
@@ -30,6 +31,36 @@ async fn a_group_that_changes_nothing_is_not_synced() {
     f.append_one(refused).await.unwrap_err();
     assert_eq!(f.storage.sync_count(), syncs);
     assert_eq!(f.journal.append(Vec::new()).await.len(), 0);
+}
+
+#[tokio::test]
+async fn an_append_waits_for_one_truncation_at_most_and_shares_no_group_with_any() {
+    let f = Fixture::new().await;
+    let versions = [
+        f.accepted(f.upsert("a")).await.version,
+        f.accepted(f.upsert("b")).await.version,
+    ];
+    let order = std::sync::Mutex::new(Vec::new());
+    let truncation = async |version| {
+        let request = TruncateRequest {
+            versions: vec![version],
+            progress: Vec::new(),
+        };
+        f.journal.truncate(request).await.unwrap();
+        order.lock().unwrap().push("truncation");
+    };
+    let writer = async {
+        for id in ["c", "d", "e"] {
+            f.accepted(f.upsert(id)).await;
+            order.lock().unwrap().push("append");
+        }
+    };
+    let syncs = f.storage.sync_count();
+    tokio::join!(truncation(versions[0]), truncation(versions[1]), writer);
+    let order = order.into_inner().unwrap();
+    let in_turns = order.windows(2).all(|two| two.contains(&"append"));
+    assert!(in_turns, "{order:?}");
+    assert_eq!(f.storage.sync_count() - syncs, 2 * 5);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
