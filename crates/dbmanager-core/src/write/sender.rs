@@ -16,7 +16,7 @@ use crate::{
         ApplyRequest, Backend, BackendError, BackendErrorKind, BackendResult,
         CreateCollectionRequest, DocumentState, DropCollectionRequest, IdsRequest, Mutation,
     },
-    journal::{EntryKind, ParkedEntry, RosterState},
+    journal::{ParkedEntry, RosterState},
     model::{CollectionKey, CollectionOptions, Version},
     roster::Store,
 };
@@ -28,6 +28,13 @@ const LONGEST_BACK_OFF: Duration = Duration::from_secs(5);
 /// Ids compared with a store at once when its confirmations are checked.
 const RECONCILE_BATCH: usize = 500;
 
+/// How long a sender goes on before it lets others have the store, such as a rebuild, and looks
+/// again at how the store stands.
+const TURN: Duration = Duration::from_millis(100);
+
+/// What became of each document of a batch.
+type Results = Vec<(DocumentKey, Version, BackendResult<()>)>;
+
 /// Sends to one store until the room closes.
 pub(crate) async fn run_sender(room: Arc<WriteRoom>, store: Arc<Store>) {
     let mut sender = Sender {
@@ -37,7 +44,7 @@ pub(crate) async fn run_sender(room: Arc<WriteRoom>, store: Arc<Store>) {
         epoch: 0,
         failures: 0,
         alone: 0,
-        ahead: HashMap::new(),
+        loaded: HashMap::new(),
     };
     while !sender.room.is_closing() {
         if !sender.room.is_sender() {
@@ -82,8 +89,8 @@ struct Sender {
     /// Documents still to be sent one by one, since the store refused a batch as a whole and only
     /// so the one to blame is found.
     alone: usize,
-    /// Contents of what is probably sent next, read from the journal during the last sending.
-    ahead: HashMap<Version, DocumentState>,
+    /// Contents of the batch that is sent next, as far as the journal was read for them.
+    loaded: HashMap<Version, DocumentState>,
 }
 
 impl Sender {
@@ -125,10 +132,10 @@ impl Sender {
             }
             return Ok(Step::Idle);
         };
-        if first.newest.kind == EntryKind::DropCollection {
+        if first.is_drop() {
             self.send_drop(backend.as_ref(), batch).await
         } else {
-            self.send_batch(backend.as_ref(), batch).await
+            self.send_batches(backend.as_ref(), batch, limit).await
         }
     }
 
@@ -223,100 +230,137 @@ impl Sender {
         Ok(Step::Progress)
     }
 
-    async fn send_batch(
+    /// Sends batch after batch for a while. While the store applies one, what became of the one
+    /// before is recorded and the next is got ready: a store with a long backlog is kept busy.
+    async fn send_batches(
         &mut self,
         backend: &dyn Backend,
-        batch: Vec<Sending>,
+        first: Vec<Sending>,
+        limit: usize,
     ) -> BackendResult<Step> {
-        let collection = batch[0].document.collection.clone();
-        let sent: Vec<(DocumentKey, Version)> = batch
-            .iter()
-            .map(|s| (s.document.clone(), s.newest.version))
-            .collect();
-        let outcome = self.apply(backend, &collection, batch).await;
-        match outcome {
-            Ok(results) => {
-                let failed = results
-                    .iter()
-                    .filter_map(|result| result.as_ref().err())
-                    .find(|error| !error.is_permanent())
-                    .cloned();
-                let results = sent
-                    .into_iter()
-                    .zip(results)
-                    .map(|((document, version), result)| (document, version, result))
-                    .collect();
-                self.record(results).await;
-                failed.map_or(Ok(Step::Progress), Err)
+        let until = self.room.runtime.monotonic() + TURN;
+        let mut batch = first;
+        let mut before = Results::new();
+        loop {
+            let collection = batch[0].document.collection.clone();
+            let sent: Vec<(DocumentKey, Version)> = batch
+                .iter()
+                .map(|sending| (sending.document.clone(), sending.newest.version))
+                .collect();
+            // A store that fails is tried with one batch, and nothing is loaded in vain.
+            let goes_on = limit > 1 && self.failures == 0 && self.room.runtime.monotonic() < until;
+            let (outcome, next) = match self.request(backend, &collection, batch).await {
+                Ok(request) => {
+                    let next = self.meanwhile(before, goes_on.then_some(limit));
+                    join(apply(backend, request), next).await
+                }
+                Err(error) => {
+                    self.record(before).await;
+                    (Err(error), Vec::new())
+                }
+            };
+            let (results, failure) = match outcome {
+                Ok(results) => received(sent, results),
+                Err(error) => self.refused(&collection, sent, error),
+            };
+            let is_last = next.first().is_none_or(|first| first.is_drop());
+            if failure.is_none() && !is_last {
+                (batch, before) = (next, results);
+                continue;
             }
-            Err(error) => {
-                if error.kind() == BackendErrorKind::CollectionMissing {
-                    self.ready.remove(&collection);
-                }
-                // The store refuses the call as a whole: only a single item can be blamed for it.
-                let blamed = error.is_permanent() && sent.len() == 1;
-                if error.is_permanent() && !blamed {
-                    // They stand at the newer end of the queue, from which every second one is
-                    // taken.
-                    self.alone = sent.len().saturating_mul(2);
-                }
-                let results = sent
-                    .into_iter()
-                    .map(|(document, version)| {
-                        let sent = if blamed {
-                            error.clone()
-                        } else {
-                            BackendError::new(BackendErrorKind::Unavailable, error.message())
-                        };
-                        (document, version, Err(sent))
-                    })
-                    .collect();
+            if let Some(error) = failure {
+                self.give_back(next, &error);
                 self.record(results).await;
-                if blamed {
-                    Ok(Step::Progress)
-                } else {
-                    Err(error)
-                }
+                return Err(error);
             }
+            self.record(results).await;
+            return match next.is_empty() {
+                true => Ok(Step::Progress),
+                false => self.send_drop(backend, next).await,
+            };
         }
     }
 
-    async fn apply(
+    /// Records what became of a batch, and takes and loads the next one, if one is wanted.
+    async fn meanwhile(&mut self, before: Results, limit: Option<usize>) -> Vec<Sending> {
+        self.record(before).await;
+        let Some(limit) = limit.filter(|_| !self.room.is_closing() && !self.store.in_doubt())
+        else {
+            return Vec::new();
+        };
+        let next = self.room.backlog.take_batch(self.store.role, limit);
+        let loaded = self.room.load(&self.missing(&next)).await;
+        // What could not be read is read when it is sent, and fails then.
+        self.loaded = loaded.unwrap_or_default();
+        next
+    }
+
+    /// What was taken and is not sent now waits again.
+    fn give_back(&self, batch: Vec<Sending>, error: &BackendError) {
+        let text: Arc<str> = Arc::from(error.to_string());
+        let failed = batch.into_iter().map(|sending| {
+            let failed = Sent::Failed(Arc::clone(&text));
+            (sending.document, sending.newest.version, failed)
+        });
+        self.room.backlog.record(self.store.role, failed.collect());
+    }
+
+    /// What becomes of a batch that failed as a whole, and the error to wait after.
+    fn refused(
+        &mut self,
+        collection: &CollectionKey,
+        sent: Vec<(DocumentKey, Version)>,
+        error: BackendError,
+    ) -> (Results, Option<BackendError>) {
+        if error.kind() == BackendErrorKind::CollectionMissing {
+            self.ready.remove(collection);
+        }
+        // Only a single item can be blamed for it.
+        let blamed = error.is_permanent() && sent.len() == 1;
+        if error.is_permanent() && !blamed {
+            // They will stand at the newer end of the queue, from which every second one is taken.
+            self.alone = sent.len().saturating_mul(2);
+        }
+        let of_each = match blamed {
+            true => error.clone(),
+            false => BackendError::new(BackendErrorKind::Unavailable, error.message()),
+        };
+        let results = sent
+            .into_iter()
+            .map(|(document, version)| (document, version, Err(of_each.clone())))
+            .collect();
+        (results, (!blamed).then_some(error))
+    }
+
+    async fn request(
         &mut self,
         backend: &dyn Backend,
         collection: &CollectionKey,
         batch: Vec<Sending>,
-    ) -> BackendResult<Vec<BackendResult<()>>> {
+    ) -> BackendResult<ApplyRequest> {
         self.make_ready(backend, collection).await?;
         let mutations = self.mutations(batch).await?;
-        let expected = mutations.len();
-        let request = ApplyRequest::new(collection.clone(), self.room.journal.epoch(), mutations);
-        let next = self.room.backlog.next_to_load(self.store.role, expected);
-        let (results, ahead) = join(backend.apply(request), self.room.load(&next)).await;
-        // What could not be read is read when it is sent, and fails then.
-        self.ahead = ahead.unwrap_or_default();
-        let results = results?;
-        if results.len() == expected {
-            return Ok(results);
-        }
-        Err(BackendError::new(
-            BackendErrorKind::Protocol,
-            format!("{} answers to a batch of {expected}", results.len()),
-        ))
+        let epoch = self.room.journal.epoch();
+        Ok(ApplyRequest::new(collection.clone(), epoch, mutations))
+    }
+
+    /// Versions whose content is neither in memory nor loaded yet.
+    fn missing(&self, batch: &[Sending]) -> Vec<Version> {
+        let missing = batch.iter().filter(|sending| {
+            let newest = &sending.newest;
+            newest.content.is_none() && !self.loaded.contains_key(&newest.version)
+        });
+        missing.map(|sending| sending.newest.version).collect()
     }
 
     async fn mutations(&mut self, batch: Vec<Sending>) -> BackendResult<Vec<Mutation>> {
-        let mut known = std::mem::take(&mut self.ahead);
-        let missing: Vec<Version> = batch
-            .iter()
-            .filter(|s| s.newest.content.is_none() && !known.contains_key(&s.newest.version))
-            .map(|s| s.newest.version)
-            .collect();
-        let loaded = self.room.load(&missing).await.map_err(|error| {
+        let loaded = self.room.load(&self.missing(&batch)).await;
+        let loaded = loaded.map_err(|error| {
             BackendError::new(BackendErrorKind::Unavailable, "the journal cannot be read")
                 .not_applied()
                 .with_source(error)
         })?;
+        let mut known = std::mem::take(&mut self.loaded);
         known.extend(loaded);
         Ok(batch
             .into_iter()
@@ -336,7 +380,10 @@ impl Sender {
     }
 
     /// Records results; a permanent refusal is parked in the journal before it is shown.
-    async fn record(&self, results: Vec<(DocumentKey, Version, BackendResult<()>)>) {
+    async fn record(&self, results: Results) {
+        if results.is_empty() {
+            return;
+        }
         let mut recorded = Vec::with_capacity(results.len());
         for (document, version, result) in results {
             let sent = match result {
@@ -424,4 +471,37 @@ impl Sender {
         self.room.backlog.confirm_held(self.store.role, confirmed);
         Ok(())
     }
+}
+
+async fn apply(
+    backend: &dyn Backend,
+    request: ApplyRequest,
+) -> BackendResult<Vec<BackendResult<()>>> {
+    let expected = request.mutations.len();
+    let results = backend.apply(request).await?;
+    if results.len() == expected {
+        return Ok(results);
+    }
+    Err(BackendError::new(
+        BackendErrorKind::Protocol,
+        format!("{} answers to a batch of {expected}", results.len()),
+    ))
+}
+
+/// What became of each item, and the error to wait after.
+fn received(
+    sent: Vec<(DocumentKey, Version)>,
+    results: Vec<BackendResult<()>>,
+) -> (Results, Option<BackendError>) {
+    let failed = results
+        .iter()
+        .filter_map(|result| result.as_ref().err())
+        .find(|error| !error.is_permanent())
+        .cloned();
+    let results = sent
+        .into_iter()
+        .zip(results)
+        .map(|((document, version), result)| (document, version, result))
+        .collect();
+    (results, failed)
 }

@@ -28,6 +28,9 @@ use crate::{
     model::{Role, Version},
 };
 
+/// Documents that are looked at for truncation while the lock is held.
+const CANDIDATES_STEP: usize = 128;
+
 /// The shared state of the write room.
 #[derive(Debug)]
 pub(crate) struct Backlog {
@@ -202,7 +205,7 @@ impl Backlog {
             if document.pins == 0 && document.versions.is_empty() {
                 inner.forget_document(key);
             } else {
-                inner.settled.insert(key.clone());
+                inner.settle(key);
             }
         }
         drop(inner);
@@ -213,12 +216,6 @@ impl Backlog {
     /// marks them as under way. A drop comes alone.
     pub(crate) fn take_batch(&self, role: Role, limit: usize) -> Vec<Sending> {
         self.lock().take_batch(slot(role), limit)
-    }
-
-    /// Versions among what [`Backlog::take_batch`] is likely to hand out next whose content is not
-    /// in memory.
-    pub(crate) fn next_to_load(&self, role: Role, limit: usize) -> Vec<Version> {
-        self.lock().next_to_load(slot(role), limit)
     }
 
     /// Records what became of what was sent.
@@ -245,13 +242,11 @@ impl Backlog {
 
     /// Forgets what the store has confirmed: it may have lost what it had not made durable.
     pub(crate) fn forget_confirmations(&self, role: Role) {
-        let mut inner = self.lock();
-        let keys: Vec<_> = inner.documents.keys().cloned().collect();
-        for key in keys {
-            if let Some(document) = inner.documents.get_mut(&key) {
-                document.progress[slot(role)].confirmed = Version::ZERO;
-            }
-            inner.count_lagging(&key);
+        let mut guard = self.lock();
+        let inner = &mut *guard;
+        for document in inner.documents.values_mut() {
+            document.progress[slot(role)].confirmed = Version::ZERO;
+            document.count_lagging(&mut inner.lagging);
         }
         inner.requeue(slot(role));
         inner.learn(Learnt::Forgotten(slot(role)));
@@ -342,9 +337,23 @@ impl Backlog {
         }
     }
 
-    /// Versions that every store which holds truncation has confirmed, at most `limit`.
+    /// Versions that every store which holds truncation has confirmed, about `limit` at most. They
+    /// stay candidates until [`Backlog::remove`], so that a failed truncation is tried again.
     pub(crate) fn truncation_candidates(&self, limit: usize) -> Vec<Version> {
-        self.lock().truncation_candidates(limit)
+        let (mut found, mut unseen) = {
+            let inner = self.lock();
+            let void: Vec<Version> = inner.void.iter().copied().take(limit).collect();
+            (void, inner.settled.len())
+        };
+        // Step by step: every read and write waits for the lock.
+        while unseen > 0 && found.len() < limit {
+            let step = unseen.min(CANDIDATES_STEP);
+            self.lock().find_candidates(step, &mut found);
+            unseen -= step;
+        }
+        found.sort_unstable();
+        found.dedup();
+        found
     }
 
     /// Forgets entries that the journal has let go of.

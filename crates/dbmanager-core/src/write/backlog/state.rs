@@ -38,6 +38,8 @@ pub(super) struct Document {
     /// Truncation is held while someone decides on what the authority holds.
     pub(super) pins: u32,
     pub(super) waiters: Vec<Arc<Notify>>,
+    /// Whether it stands in `Inner::settled`.
+    pub(super) settled: bool,
     /// Per store, whether it has yet to confirm the newest version; counted in `Inner::lagging`.
     pub(super) lagging: [bool; 3],
 }
@@ -67,8 +69,8 @@ pub(super) struct Inner {
     pub(super) content_bytes: u64,
     /// Entries of dropped collections and others that no store needs any more.
     pub(super) void: BTreeSet<Version>,
-    /// Documents that may have entries to let go of.
-    pub(super) settled: BTreeSet<DocumentKey>,
+    /// Documents that may have entries to let go of, and some that are gone.
+    pub(super) settled: VecDeque<DocumentKey>,
     /// Per store, documents whose newest version it has yet to confirm.
     pub(super) lagging: [usize; 3],
     /// Whether this manager sends to the stores. One that does not keeps no queues.
@@ -152,26 +154,14 @@ impl Inner {
                 self.queues[index].ready.push_back(key.clone());
             }
         }
-        self.count_lagging(&key);
-        self.settled.insert(key);
+        document.count_lagging(&mut self.lagging);
+        document.settle(&key, &mut self.settled);
     }
 
-    /// Brings the counts in line with a document that changed.
-    pub(super) fn count_lagging(&mut self, key: &DocumentKey) {
-        let Some(document) = self.documents.get_mut(key) else {
-            return;
-        };
-        let newest = document.versions.last().copied().unwrap_or(Version::ZERO);
-        for (index, progress) in document.progress.iter().enumerate() {
-            let lags = newest > progress.confirmed;
-            if lags != document.lagging[index] {
-                document.lagging[index] = lags;
-                if lags {
-                    self.lagging[index] += 1
-                } else {
-                    self.lagging[index] -= 1
-                }
-            }
+    /// A document that changed may have entries to let go of.
+    pub(super) fn settle(&mut self, key: &DocumentKey) {
+        if let Some(document) = self.documents.get_mut(key) {
+            document.settle(key, &mut self.settled);
         }
     }
 
@@ -200,10 +190,7 @@ impl Inner {
         for (count, lags) in self.lagging.iter_mut().zip(document.lagging) {
             *count -= usize::from(lags);
         }
-        document
-            .waiters
-            .iter()
-            .for_each(|waiter| waiter.notify_one());
+        document.wake();
         Some(document)
     }
 
@@ -239,11 +226,9 @@ impl Inner {
             progress.queued = true;
             self.queues[index].ready.push_back(key.clone());
         }
-        for waiter in &document.waiters {
-            waiter.notify_one();
-        }
-        self.count_lagging(&key);
-        self.settled.insert(key);
+        document.wake();
+        document.count_lagging(&mut self.lagging);
+        document.settle(&key, &mut self.settled);
         if confirmed {
             self.learn(Learnt::Held(index, version));
         }
@@ -255,13 +240,11 @@ impl Inner {
             return;
         };
         document.progress[index].confirm(version);
-        for waiter in &document.waiters {
-            waiter.notify_one();
-        }
+        document.wake();
+        document.count_lagging(&mut self.lagging);
+        document.settle(key, &mut self.settled);
         let live = document.versions.iter().rev().find(|v| **v <= version);
         let live = live.copied();
-        self.count_lagging(key);
-        self.settled.insert(key.clone());
         if let Some(version) = live {
             self.learn(Learnt::Held(index, version));
         }
@@ -300,8 +283,17 @@ impl Inner {
             .extend(wanted.into_iter().map(|(_, key)| key));
     }
 
+    /// Every document may have entries to let go of, the oldest first.
     pub(super) fn resettle(&mut self) {
-        self.settled.extend(self.documents.keys().cloned());
+        let mut keys: Vec<(Option<Version>, DocumentKey)> = self
+            .documents
+            .iter()
+            .map(|(key, document)| (document.versions.first().copied(), key.clone()))
+            .collect();
+        keys.sort_unstable();
+        for (_, key) in keys {
+            self.settle(&key);
+        }
     }
 
     pub(super) fn remove(&mut self, version: Version) {
@@ -318,9 +310,34 @@ impl Inner {
         document.versions.retain(|v| *v != version);
         if document.versions.is_empty() && document.pins == 0 {
             self.forget_document(&entry.document);
-            self.settled.remove(&entry.document);
         } else {
-            self.count_lagging(&entry.document);
+            document.count_lagging(&mut self.lagging);
+        }
+    }
+}
+
+impl Document {
+    /// Brings the counts in line with what changed.
+    pub(super) fn count_lagging(&mut self, counts: &mut [usize; 3]) {
+        let newest = self.versions.last().copied().unwrap_or(Version::ZERO);
+        for ((progress, lagged), count) in self.progress.iter().zip(&mut self.lagging).zip(counts) {
+            let lags = newest > progress.confirmed;
+            if lags != *lagged {
+                *lagged = lags;
+                if lags { *count += 1 } else { *count -= 1 }
+            }
+        }
+    }
+
+    fn settle(&mut self, key: &DocumentKey, settled: &mut VecDeque<DocumentKey>) {
+        if !std::mem::replace(&mut self.settled, true) {
+            settled.push_back(key.clone());
+        }
+    }
+
+    fn wake(&self) {
+        for waiter in &self.waiters {
+            waiter.notify_one();
         }
     }
 }

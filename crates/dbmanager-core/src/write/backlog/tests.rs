@@ -550,24 +550,6 @@ fn contents_are_kept_up_to_a_bound_and_let_go_of() {
 }
 
 #[test]
-fn what_is_to_be_loaded_is_near_both_ends_of_the_queue() {
-    let backlog = backlog();
-    for (number, id) in [(1, "a"), (2, "b"), (3, "c"), (4, "d"), (5, "e"), (6, "f")] {
-        backlog.insert(header(number, id), None);
-    }
-    insert(&backlog, &[(7, "g")]);
-    let next = |limit| -> Vec<u64> {
-        let versions = backlog.next_to_load(Role::Vector, limit).into_iter();
-        versions.map(Version::as_u64).collect()
-    };
-    assert!(next(0).is_empty());
-    assert_eq!(next(1), [1]);
-    assert_eq!(next(3), [1, 2]);
-    assert_eq!(next(5), [1, 2, 3, 6]);
-    assert_eq!(next(ALL), [1, 2, 3, 4, 5, 6]);
-}
-
-#[test]
 fn an_own_entry_that_was_followed_and_is_gone_does_not_come_back() {
     let backlog = Backlog::new(true);
     for role in Role::ALL {

@@ -83,6 +83,13 @@ pub(crate) struct Sending {
     pub(crate) newest: Newest,
 }
 
+impl Sending {
+    /// Whether it is the drop of a collection.
+    pub(crate) fn is_drop(&self) -> bool {
+        self.newest.kind == EntryKind::DropCollection
+    }
+}
+
 /// What became of a version at a store.
 #[derive(Clone, Debug)]
 pub(crate) enum Sent {

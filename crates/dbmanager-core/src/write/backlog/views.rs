@@ -1,25 +1,43 @@
 //! What is read from the backlog's state: the newest version of a document, how a version stands,
 //! what to send next, what may be truncated.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     super::decide::Acknowledgement,
     slot,
-    state::Inner,
+    state::{Document, Inner, LiveEntry},
     types::{DocumentKey, Newest, Participation, Sending, Standing, StoreBacklog},
 };
 use crate::model::{Role, Version};
 
+fn newest(entries: &BTreeMap<Version, LiveEntry>, version: Version) -> Option<Newest> {
+    let entry = entries.get(&version)?;
+    Some(Newest {
+        version,
+        kind: entry.header.kind,
+        content: entry.content.clone(),
+    })
+}
+
+impl Document {
+    /// The version to send to a store in whose queue it stood; `None` if there is none (any more):
+    /// a document may stand there twice, and the store may have been found to hold it meanwhile.
+    fn wanted(&mut self, index: usize) -> Option<Version> {
+        let progress = &mut self.progress[index];
+        if !progress.queued {
+            return None;
+        }
+        let newest = self.versions.last().copied();
+        let newest = newest.filter(|newest| progress.needs(*newest));
+        progress.queued = newest.is_some();
+        newest
+    }
+}
+
 impl Inner {
     pub(super) fn newest(&self, key: &DocumentKey) -> Option<Newest> {
-        let version = *self.documents.get(key)?.versions.last()?;
-        let entry = self.entries.get(&version)?;
-        Some(Newest {
-            version,
-            kind: entry.header.kind,
-            content: entry.content.clone(),
-        })
+        newest(&self.entries, *self.documents.get(key)?.versions.last()?)
     }
 
     pub(super) fn standing(&self, key: &DocumentKey, version: Version) -> Vec<Standing> {
@@ -79,16 +97,18 @@ impl Inner {
                 false => (queue.pop_front(), &mut older),
             };
             let Some(key) = key else { break };
-            let Some(newest) = self.wanted(index, &key) else {
+            let Some(document) = self.documents.get_mut(&key) else {
+                continue;
+            };
+            let wanted = document.wanted(index);
+            let Some(newest) = wanted.and_then(|version| newest(&self.entries, version)) else {
                 continue;
             };
             let fits = batch.first().is_none_or(|first| {
                 first.document.collection == key.collection && !first.document.is_drop()
             }) && (batch.is_empty() || !key.is_drop());
             if fits {
-                if let Some(document) = self.documents.get_mut(&key) {
-                    document.progress[index].take();
-                }
+                document.progress[index].take();
                 let document = key;
                 batch.push(Sending { document, newest });
             } else {
@@ -109,45 +129,16 @@ impl Inner {
         batch
     }
 
-    /// The version to send of a document that stood in the queue; `None` if there is none (any
-    /// more): a document may stand there twice, and the store may have been found to hold it
-    /// meanwhile.
-    fn wanted(&mut self, index: usize, key: &DocumentKey) -> Option<Newest> {
-        if !self.documents.get(key)?.progress[index].queued {
-            return None;
-        }
-        let newest = self.newest(key);
-        let progress = &mut self.documents.get_mut(key)?.progress[index];
-        let newest = newest.filter(|newest| progress.needs(newest.version));
-        progress.queued = newest.is_some();
-        newest
-    }
-
-    pub(super) fn next_to_load(&self, index: usize, limit: usize) -> Vec<Version> {
-        let queue = &self.queues[index].ready;
-        // From both ends, as they are taken.
-        let older = queue.iter().take(limit.div_ceil(2));
-        let newer = queue.iter().skip(limit.div_ceil(2)).rev().take(limit / 2);
-        older
-            .chain(newer)
-            .filter_map(|key| {
-                let version = *self.documents.get(key)?.versions.last()?;
-                let entry = self.entries.get(&version)?;
-                entry.content.is_none().then_some(version)
-            })
-            .collect()
-    }
-
-    pub(super) fn truncation_candidates(&mut self, limit: usize) -> Vec<Version> {
-        let mut candidates: Vec<Version> = self.void.iter().copied().take(limit).collect();
-        let mut again = Vec::new();
-        while candidates.len() < limit {
-            let Some(key) = self.settled.pop_first() else {
-                break;
+    /// Looks at so many documents that may have versions to let go of, and adds those.
+    pub(super) fn find_candidates(&mut self, documents: usize, found: &mut Vec<Version>) {
+        for _ in 0..documents {
+            let Some(key) = self.settled.pop_front() else {
+                return;
             };
-            let Some(document) = self.documents.get(&key) else {
+            let Some(document) = self.documents.get_mut(&key) else {
                 continue;
             };
+            document.settled = false;
             if document.pins > 0 {
                 continue;
             }
@@ -159,21 +150,13 @@ impl Inner {
                 .map(|(_, progress)| progress.confirmed)
                 .min()
                 .unwrap_or(Version::ZERO);
-            let before = candidates.len();
-            candidates.extend(
-                document
-                    .versions
-                    .iter()
-                    .copied()
-                    .take_while(|v| *v <= confirmed),
-            );
-            if candidates.len() > before {
-                again.push(key);
+            let before = found.len();
+            let versions = document.versions.iter().copied();
+            found.extend(versions.take_while(|version| *version <= confirmed));
+            if found.len() > before {
+                self.settle(&key);
             }
         }
-        // Until `remove` they stay candidates: a failed truncation is tried again.
-        self.settled.extend(again);
-        candidates
     }
 
     pub(super) fn store_backlog(&self, index: usize) -> StoreBacklog {
