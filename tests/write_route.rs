@@ -749,6 +749,40 @@ async fn attempts_become_rare_and_frequent_again_after_a_success() {
     }
 }
 
+/// As a server does that sheds load: it takes a part of what it is sent.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_takes_a_part_of_every_batch_is_given_a_moment_and_gets_the_rest() {
+    let rig = Rig::new();
+    let config = rig.config().adjust(|settings| {
+        settings.performance.batch_size = 10;
+        settings.performance.circuit_breaker_threshold = 0;
+        settings.performance.retry_attempts = 0;
+    });
+    let db = rig.builder_with(config).open().await.unwrap();
+    let vector = rig.switch(Role::Vector);
+    vector.set(Mode::Down);
+    let ids = (0..300).map(|n| n.to_string()).chain(["poison".to_owned()]);
+    let documents: Vec<_> = ids.map(|id| document(&id)).collect();
+    for batch in documents.chunks(100) {
+        db.store_documents("c", batch.to_vec()).await.unwrap();
+    }
+    vector.set(Mode::FailPoison);
+    let before = vector.applies();
+    eventually("it is tried again", || vector.applies() > before).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let applies = vector.applies() - before;
+    assert!((8..=20).contains(&applies), "{applies} batches in a second");
+    // What it never takes holds up nothing else.
+    eventually("the others arrive", || {
+        let stores = db.health().stores;
+        let vector = stores.iter().find(|store| store.role == Role::Vector);
+        vector.unwrap().backlog == 1
+    })
+    .await;
+    vector.set(Mode::Up);
+    eventually("it catches up", || caught_up(&db)).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_store_that_lost_a_collection_gets_it_again_with_the_next_write() {
     let rig = Rig::new();

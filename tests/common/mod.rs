@@ -52,6 +52,8 @@ pub enum Mode {
     Flaky,
     /// It answers `Overloaded`, and to try again in a millisecond.
     Busy,
+    /// It works, and answers `Unavailable`, not applied, for the document `poison`.
+    FailPoison,
 }
 
 /// What a strained store takes for every call.
@@ -65,6 +67,10 @@ pub struct Switch {
     mode: Arc<AtomicU8>,
     applies: Arc<AtomicU64>,
     calls: Arc<AtomicU64>,
+    /// Batches that fail before the store works again.
+    failing_applies: Arc<AtomicU64>,
+    /// Calls that work before the store is down.
+    working_calls: Arc<AtomicU64>,
     under_way: Arc<tokio::sync::Semaphore>,
     /// Called whenever the store has made durable what it holds; nothing is written meanwhile.
     on_durable: Arc<Mutex<Option<OnDurable>>>,
@@ -86,6 +92,8 @@ impl Switch {
             mode: Arc::new(AtomicU8::new(Mode::Up as u8)),
             applies: Arc::default(),
             calls: Arc::default(),
+            failing_applies: Arc::default(),
+            working_calls: Arc::new(AtomicU64::new(u64::MAX)),
             under_way: Arc::new(tokio::sync::Semaphore::new(STRAINED_CALLS)),
             on_durable: Arc::default(),
             writing: Arc::default(),
@@ -112,6 +120,24 @@ impl Switch {
         self.mode.store(mode as u8, Ordering::SeqCst);
     }
 
+    /// Answers `Unavailable`, nothing applied, to so many batches.
+    pub fn fail_applies(&self, count: u64) {
+        self.failing_applies.store(count, Ordering::SeqCst);
+    }
+
+    /// Answers `Unavailable` to all calls but the next `count`.
+    pub fn down_after(&self, count: u64) {
+        self.working_calls.store(count, Ordering::SeqCst);
+    }
+
+    /// Counts one off; whether there was one.
+    fn count_off(counter: &AtomicU64) -> bool {
+        let less = |count: u64| count.checked_sub(1);
+        counter
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, less)
+            .is_ok()
+    }
+
     fn mode(&self) -> Mode {
         match self.mode.load(Ordering::SeqCst) {
             0 => Mode::Up,
@@ -123,7 +149,8 @@ impl Switch {
             6 => Mode::Slow,
             7 => Mode::Strained,
             8 => Mode::Flaky,
-            _ => Mode::Busy,
+            9 => Mode::Busy,
+            _ => Mode::FailPoison,
         }
     }
 
@@ -139,10 +166,12 @@ impl Switch {
 
     async fn pass(&self) -> BackendResult<()> {
         let earlier = self.calls.fetch_add(1, Ordering::SeqCst);
-        let off = BackendError::new(BackendErrorKind::Unavailable, "switched off").not_applied();
+        if !Self::count_off(&self.working_calls) {
+            return Err(switched_off());
+        }
         match self.mode() {
-            Mode::Down => Err(off),
-            Mode::Flaky if !earlier.is_multiple_of(3) => Err(off),
+            Mode::Down => Err(switched_off()),
+            Mode::Flaky if !earlier.is_multiple_of(3) => Err(switched_off()),
             Mode::Busy => Err(BackendError::new(BackendErrorKind::Overloaded, "busy")
                 .not_applied()
                 .with_retry_after(Duration::from_millis(1))),
@@ -162,6 +191,10 @@ impl Switch {
             _ => Ok(()),
         }
     }
+}
+
+fn switched_off() -> BackendError {
+    BackendError::new(BackendErrorKind::Unavailable, "switched off").not_applied()
 }
 
 #[derive(Debug)]
@@ -214,6 +247,9 @@ impl<B: Backend + ?Sized> Backend for Switched<B> {
         self.switch.pass().await?;
         let _writing = self.switch.writing.lock().await;
         self.switch.applies.fetch_add(1, Ordering::SeqCst);
+        if Switch::count_off(&self.switch.failing_applies) {
+            return Err(switched_off());
+        }
         match self.switch.mode() {
             Mode::Refuse => Ok(request
                 .mutations
@@ -226,6 +262,18 @@ impl<B: Backend + ?Sized> Backend for Switched<B> {
             Mode::RefuseBatch if request.mutations.iter().any(|m| &*m.id == "poison") => {
                 let error = BackendError::new(BackendErrorKind::Refused, "refused by the test");
                 Err(error.not_applied())
+            }
+            Mode::FailPoison => {
+                let others = request.mutations.iter().filter(|m| &*m.id != "poison");
+                let others: Vec<Mutation> = others.cloned().collect();
+                let (collection, epoch) = (request.collection.clone(), request.epoch);
+                let others = ApplyRequest::new(collection, epoch, others);
+                let mut answers = self.inner.apply(others).await?.into_iter();
+                let answer = |m: &Mutation| match &*m.id {
+                    "poison" => Err(switched_off()),
+                    _ => answers.next().unwrap(),
+                };
+                Ok(request.mutations.iter().map(answer).collect())
             }
             Mode::LoseAnswers => {
                 self.inner.apply(request).await?;

@@ -260,7 +260,14 @@ impl Sender {
                 }
             };
             let (results, failure) = match outcome {
-                Ok(results) => received(sent, results),
+                Ok(results) => {
+                    // It works: what it does not take of a batch must not slow down all others
+                    // more and more.
+                    if results.iter().any(Result::is_ok) {
+                        self.failures = 0;
+                    }
+                    received(sent, results)
+                }
                 Err(error) => self.refused(&collection, sent, error),
             };
             let is_last = next.first().is_none_or(|first| first.is_drop());
