@@ -18,6 +18,8 @@
 //! | a store disabled for a while | `services::a_store_disabled_…`; idle: `roster.rs::a_disabled_store_…` |
 //! | a collection created again while a store was down | `generations::…` |
 //! | drift while writes go on | `strangers::drift_is_found_while_…` |
+//! | another content at the same version | `strangers::another_content_…` |
+//! | an outage while stores are compared or filled: no drift | `outages::…`, `rebuilds::…` |
 #![allow(clippy::unwrap_used, reason = "a test may panic in its helpers")]
 
 mod common;
@@ -34,6 +36,10 @@ mod generations;
 mod hand;
 #[path = "drift/loss.rs"]
 mod loss;
+#[path = "drift/outages.rs"]
+mod outages;
+#[path = "drift/rebuilds.rs"]
+mod rebuilds;
 #[path = "drift/services.rs"]
 mod services;
 #[path = "drift/strangers.rs"]

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use dbmanager_core::{
     DatabaseManager,
-    DifferenceKind::{Deleted, Foreign, ForeignCollection, Missing, Version as OtherVersion},
+    DifferenceKind::{
+        Content, Deleted, Foreign, ForeignCollection, Missing, Version as OtherVersion,
+    },
     ErrorKind,
     model::{Role, Version},
 };
@@ -95,6 +97,21 @@ async fn a_deleted_document_alive_again_in_the_authority_is_reported_and_can_be_
     assert_found(&db, &expected).await;
     ledger.delete(&db, 95).await;
     ledger.assert_sound(&db).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_content_at_the_same_version_is_reported_and_written_again() {
+    for role in [Role::Vector, Role::Graph] {
+        let rig = Rig::new();
+        let (db, ledger) = filled(&rig).await;
+        let hand = Hand::on(&rig, role, &db, "c");
+        let version = hand.version(&id(7)).await.unwrap();
+        hand.put(&id(7), version, foreign(&id(7))).await;
+        assert_found(&db, &[(role, id(7), Content)]).await;
+        let report = db.check_consistency().repair().await.unwrap();
+        assert!(report.differences.iter().all(|d| d.repaired), "{report:?}");
+        ledger.assert_sound(&db).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

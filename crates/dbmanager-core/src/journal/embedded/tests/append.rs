@@ -34,6 +34,31 @@ async fn a_group_that_changes_nothing_is_not_synced() {
 }
 
 #[tokio::test]
+async fn a_group_is_bounded_by_entries_and_by_bytes() {
+    let unbounded = JournalOptions::default();
+    let few = JournalOptions {
+        group_max_entries: 2,
+        ..unbounded.clone()
+    };
+    let small = JournalOptions {
+        group_max_bytes: 1,
+        ..unbounded.clone()
+    };
+    for (options, groups) in [(unbounded, 1), (few, 2), (small, 3)] {
+        let f = Fixture::with(options).await;
+        let appends = ["a", "b", "c"].map(|id| f.accepted(f.upsert(id)));
+        let syncs = f.storage.sync_count();
+        join_all(appends).await;
+        assert_eq!(
+            f.storage.sync_count() - syncs,
+            2 * groups,
+            "{:?}",
+            f.options
+        );
+    }
+}
+
+#[tokio::test]
 async fn an_append_waits_for_one_truncation_at_most_and_shares_no_group_with_any() {
     let f = Fixture::new().await;
     let versions = [

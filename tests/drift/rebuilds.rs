@@ -1,0 +1,117 @@
+//! A rebuild of a store that fails meanwhile, and what holds once it has ended.
+
+use std::sync::{Arc, Mutex};
+
+use dbmanager_core::{
+    DatabaseManager, ErrorKind, config::Config, journal::RosterState, model::Role,
+};
+use tokio::time::Instant;
+
+use crate::{
+    common::{Mode, Rig},
+    corpus::{Ledger, drained, state},
+};
+
+/// Above one page of a rebuild.
+const DOCUMENTS: u64 = 700;
+
+/// Without a resilience of its own, so that every attempt is one call.
+fn bare(rig: &Rig) -> Config {
+    rig.config().adjust(|settings| {
+        settings.performance.circuit_breaker_threshold = 0;
+        settings.performance.retry_attempts = 0;
+    })
+}
+
+async fn filled(rig: &Rig) -> (DatabaseManager, Ledger) {
+    let db = rig.builder_with(bare(rig)).open().await.unwrap();
+    let ledger = Ledger::default();
+    ledger.fill(&db, 0..DOCUMENTS, 1).await;
+    ledger.delete(&db, 5).await;
+    ledger.assert_sound(&db).await;
+    drained(&db).await;
+    (db, ledger)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_is_tried_again_four_times_a_second_apart() {
+    let rig = Rig::new();
+    let (db, ledger) = filled(&rig).await;
+    let vector = rig.switch(Role::Vector);
+    for failures in [1, 4] {
+        vector.fail_applies(failures);
+        let started = Instant::now();
+        let rebuilt = db.rebuild(Role::Vector).await.unwrap();
+        let took = started.elapsed().as_secs();
+        assert_eq!(took, failures, "one second between two tries");
+        assert_eq!((rebuilt.documents, rebuilt.tombstones), (DOCUMENTS - 1, 1));
+        assert_eq!(state(&db, Role::Vector), RosterState::Active);
+    }
+    ledger.assert_sound(&db).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rebuild_that_fails_leaves_a_store_that_can_be_rebuilt() {
+    let rig = Rig::new();
+    let (db, ledger) = filled(&rig).await;
+    let vector = rig.switch(Role::Vector);
+    vector.fail_applies(5);
+    let error = db.rebuild(Role::Vector).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert_eq!(state(&db, Role::Vector), RosterState::NeedsRebuild);
+    // It does not acknowledge, and the others go on.
+    ledger.store(&db, 1, 2).await;
+    db.rebuild(Role::Vector).await.unwrap();
+    ledger.assert_sound(&db).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_for_good_is_not_tried_again() {
+    let rig = Rig::new();
+    let (db, ledger) = filled(&rig).await;
+    let vector = rig.switch(Role::Vector);
+    vector.set(Mode::Refuse);
+    let before = vector.applies();
+    db.rebuild(Role::Vector).await.unwrap_err();
+    assert_eq!(vector.applies() - before, 1);
+    vector.set(Mode::Up);
+    db.rebuild(Role::Vector).await.unwrap();
+    ledger.assert_sound(&db).await;
+}
+
+/// The authority lacks them, so that only the journal can bring them.
+#[tokio::test(start_paused = true)]
+async fn a_rebuild_waits_for_what_the_journal_has_yet_to_send() {
+    let rig = Rig::new();
+    let config = bare(&rig).adjust(|settings| settings.performance.batch_size = 1);
+    let db = rig.builder_with(config).open().await.unwrap();
+    let ledger = Ledger::default();
+    ledger.fill(&db, 0..10, 1).await;
+    drained(&db).await;
+    let authority = rig.switch(Role::Relational).freeze().await;
+    for number in 10..60 {
+        ledger.store(&db, number, 1).await;
+    }
+    // Each of them takes it a tenth of a second; to compare all takes it a few of those.
+    rig.switch(Role::Vector).set(Mode::Slow);
+    db.rebuild(Role::Vector).await.unwrap();
+    let stores = db.health().stores;
+    let vector = stores.iter().find(|store| store.role == Role::Vector);
+    assert_eq!(vector.unwrap().backlog, 0);
+    drop(authority);
+    ledger.assert_sound(&db).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn progress_counts_what_was_copied_page_by_page() {
+    let rig = Rig::new();
+    let (db, _) = filled(&rig).await;
+    let told: Arc<Mutex<Vec<u64>>> = Arc::default();
+    let listener = Arc::clone(&told);
+    let rebuild = db.rebuild(Role::Graph).on_progress(move |progress| {
+        assert_eq!((progress.role, &*progress.collection), (Role::Graph, "c"));
+        listener.lock().unwrap().push(progress.done);
+    });
+    rebuild.await.unwrap();
+    assert_eq!(*told.lock().unwrap(), [500, DOCUMENTS]);
+}
