@@ -28,6 +28,7 @@ mod common;
 mod copies;
 #[path = "drift/corpus.rs"]
 mod corpus;
+#[cfg(feature = "sqlite")]
 #[path = "drift/files.rs"]
 mod files;
 #[path = "drift/generations.rs"]
