@@ -6,6 +6,7 @@ mod appends;
 mod backlog;
 mod decide;
 mod prepare;
+mod reconcile;
 mod route;
 mod sender;
 mod sharing;

@@ -10,11 +10,12 @@ use tracing::Instrument;
 use super::{
     WriteRoom,
     backlog::{DocumentKey, Participation, Sending, Sent},
+    reconcile::{reconcile, unreadable_journal},
 };
 use crate::{
     backend::{
         ApplyRequest, Backend, BackendError, BackendErrorKind, BackendResult,
-        CreateCollectionRequest, DocumentState, DropCollectionRequest, IdsRequest, Mutation,
+        CreateCollectionRequest, DocumentState, DropCollectionRequest, Mutation,
     },
     journal::{ParkedEntry, RosterState},
     model::{CollectionKey, CollectionOptions, Version},
@@ -25,9 +26,6 @@ use crate::{
 const FIRST_BACK_OFF: Duration = Duration::from_millis(100);
 /// The longest wait between two attempts.
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(5);
-/// Ids compared with a store at once when its confirmations are checked.
-const RECONCILE_BATCH: usize = 500;
-
 /// How long a sender goes on before it lets others have the store, such as a rebuild, and looks
 /// again at how the store stands.
 const TURN: Duration = Duration::from_millis(100);
@@ -113,18 +111,18 @@ impl Sender {
             // for something that the store still holds.
             self.room.backlog.forget_confirmations(role);
             self.store.clear_doubt();
-            if let Err(error) = self.reconcile(backend.as_ref()).await {
+            if let Err(error) = reconcile(&self.room, &self.store, backend.as_ref()).await {
                 self.store.want_reconcile();
                 return Err(error);
             }
         }
-        let limit = match self.alone {
-            0 => self.room.settings.batch_size,
-            _ => 1,
-        };
-        self.alone = self.alone.saturating_sub(1);
+        let limit = self.room.settings.batch_size;
         let limit = limit.min(backend.capabilities().max_batch).max(1);
-        let batch = self.room.backlog.take_batch(role, limit);
+        // With one alone nothing else is sent: it may be the one to blame.
+        let goes_on = self.alone == 0;
+        self.alone = self.alone.saturating_sub(1);
+        let first = if goes_on { limit } else { 1 };
+        let batch = self.room.backlog.take_batch(role, first);
         let Some(first) = batch.first() else {
             // It is back, and has all: what it applied without our hearing of it counts.
             if self.failures > 0 {
@@ -135,7 +133,8 @@ impl Sender {
         if first.is_drop() {
             self.send_drop(backend.as_ref(), batch).await
         } else {
-            self.send_batches(backend.as_ref(), batch, limit).await
+            let further = goes_on.then_some(limit);
+            self.send_batches(backend.as_ref(), batch, further).await
         }
     }
 
@@ -236,7 +235,7 @@ impl Sender {
         &mut self,
         backend: &dyn Backend,
         first: Vec<Sending>,
-        limit: usize,
+        further: Option<usize>,
     ) -> BackendResult<Step> {
         let until = self.room.runtime.monotonic() + TURN;
         let mut batch = first;
@@ -248,10 +247,10 @@ impl Sender {
                 .map(|sending| (sending.document.clone(), sending.newest.version))
                 .collect();
             // A store that fails is tried with one batch, and nothing is loaded in vain.
-            let goes_on = limit > 1 && self.failures == 0 && self.room.runtime.monotonic() < until;
+            let goes_on = self.failures == 0 && self.room.runtime.monotonic() < until;
             let (outcome, next) = match self.request(backend, &collection, batch).await {
                 Ok(request) => {
-                    let next = self.meanwhile(before, goes_on.then_some(limit));
+                    let next = self.meanwhile(before, further.filter(|_| goes_on));
                     join(apply(backend, request), next).await
                 }
                 Err(error) => {
@@ -362,28 +361,21 @@ impl Sender {
 
     async fn mutations(&mut self, batch: Vec<Sending>) -> BackendResult<Vec<Mutation>> {
         let loaded = self.room.load(&self.missing(&batch)).await;
-        let loaded = loaded.map_err(|error| {
-            BackendError::new(BackendErrorKind::Unavailable, "the journal cannot be read")
-                .not_applied()
-                .with_source(error)
-        })?;
+        let loaded = loaded.map_err(unreadable_journal)?;
         let mut known = std::mem::take(&mut self.loaded);
         known.extend(loaded);
-        Ok(batch
-            .into_iter()
-            .map(|sending| {
-                let content = sending
-                    .newest
-                    .content
-                    .or_else(|| known.remove(&sending.newest.version));
-                match content {
-                    Some(DocumentState::Live(record)) => {
-                        Mutation::upsert(sending.document.id, sending.newest.version, record)
-                    }
-                    _ => Mutation::delete(sending.document.id, sending.newest.version),
-                }
-            })
-            .collect())
+        let mut mutations = Vec::with_capacity(batch.len());
+        for sending in batch {
+            let (id, version) = (sending.document.id, sending.newest.version);
+            let content = sending.newest.content.or_else(|| known.remove(&version));
+            mutations.push(match content {
+                Some(DocumentState::Live(record)) => Mutation::upsert(id, version, record),
+                Some(DocumentState::Deleted) => Mutation::delete(id, version),
+                // Somebody has seen to it that it need not be sent.
+                None => return Err(gone(version)),
+            });
+        }
+        Ok(mutations)
     }
 
     /// Records results; a permanent refusal is parked in the journal before it is shown.
@@ -419,65 +411,6 @@ impl Sender {
             Err(journal_error) => Sent::Failed(Arc::from(journal_error.to_string())),
         }
     }
-
-    /// Compares the live entries with what the store really holds: confirmations of an earlier
-    /// session, or from before a failure, are not believed.
-    async fn reconcile(&self, backend: &dyn Backend) -> BackendResult<()> {
-        let mut by_collection: std::collections::BTreeMap<CollectionKey, Vec<Arc<str>>> =
-            std::collections::BTreeMap::new();
-        for document in self.room.backlog.live_documents() {
-            by_collection
-                .entry(document.collection)
-                .or_default()
-                .push(document.id);
-        }
-        for (collection, ids) in by_collection {
-            for chunk in ids.chunks(RECONCILE_BATCH) {
-                self.reconcile_chunk(backend, &collection, chunk).await?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn reconcile_chunk(
-        &self,
-        backend: &dyn Backend,
-        collection: &CollectionKey,
-        ids: &[Arc<str>],
-    ) -> BackendResult<()> {
-        // The drop of a collection is simply sent again: it can be repeated.
-        let ids: Vec<Arc<str>> = ids.iter().filter(|id| !id.is_empty()).cloned().collect();
-        let heads = match backend
-            .heads(IdsRequest::new(collection.clone(), ids.clone()))
-            .await
-        {
-            Ok(heads) => heads,
-            Err(error) if error.kind() == BackendErrorKind::CollectionMissing => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        let mark = self.room.current_mark().await.map_err(|error| {
-            BackendError::new(BackendErrorKind::Unavailable, "the journal cannot be read")
-                .not_applied()
-                .with_source(error)
-        })?;
-        let mut confirmed = Vec::new();
-        for (id, head) in ids.into_iter().zip(heads) {
-            let Some(head) = head else { continue };
-            if head.version > mark {
-                return Err(BackendError::new(
-                    BackendErrorKind::Foreign,
-                    format!(
-                        "the store holds version {} that this journal never issued",
-                        head.version
-                    ),
-                ));
-            }
-            let document = DocumentKey::new(collection.clone(), id);
-            confirmed.push((document, head.version));
-        }
-        self.room.backlog.confirm_held(self.store.role, confirmed);
-        Ok(())
-    }
 }
 
 async fn apply(
@@ -493,6 +426,11 @@ async fn apply(
         BackendErrorKind::Protocol,
         format!("{} answers to a batch of {expected}", results.len()),
     ))
+}
+
+fn gone(version: Version) -> BackendError {
+    let message = format!("the journal has let go of version {version} meanwhile");
+    BackendError::new(BackendErrorKind::Unavailable, message).not_applied()
 }
 
 /// What became of each item, and the error to wait after.
