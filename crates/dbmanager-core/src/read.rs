@@ -277,7 +277,7 @@ impl WriteRoom {
     ) -> Result<DocumentPage> {
         let collection = self.known_collection(name)?;
         let authority = self.authority().await?;
-        let complete = self.backlog.is_caught_up(Role::Relational);
+        let complete = self.authority_holds_all();
         let request = ListDocumentsRequest::new(collection.clone(), limit)
             .after_id(after.map(Arc::from))
             .filter(filter.clone());
@@ -320,7 +320,7 @@ impl WriteRoom {
     pub(crate) async fn count(&self, name: &str, filter: Option<Arc<Filter>>) -> Result<Count> {
         let collection = self.known_collection(name)?;
         let authority = self.authority().await?;
-        let complete = self.backlog.is_caught_up(Role::Relational);
+        let complete = self.authority_holds_all();
         let documents = match authority.count(collection, filter).await {
             Ok(documents) => documents,
             Err(error) if error.kind() == BackendErrorKind::CollectionMissing => 0,
@@ -330,6 +330,11 @@ impl WriteRoom {
             documents,
             complete,
         })
+    }
+
+    fn authority_holds_all(&self) -> bool {
+        let store = self.store(Role::Relational);
+        store.is_some_and(|store| self.holds_all(store))
     }
 
     fn known_collection(&self, name: &str) -> Result<CollectionKey> {

@@ -64,8 +64,7 @@ impl<'a> CachedSearch<'a> {
 fn settled(inner: &Inner) -> bool {
     let room = &inner.room;
     room.stores.iter().all(|store| {
-        room.backlog.is_caught_up(store.role)
-            && store.capabilities().is_some_and(|c| c.searchable_on_apply)
+        room.holds_all(store) && store.capabilities().is_some_and(|c| c.searchable_on_apply)
     })
 }
 

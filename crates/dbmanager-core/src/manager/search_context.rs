@@ -38,7 +38,7 @@ impl ManagerSearch {
         let connected = join_all(room.stores.iter().map(|store| connect(&room, store, wait))).await;
         for (store, result) in room.stores.iter().zip(connected) {
             let caught_up = room.backlog.participation(store.role) == Participation::Full
-                && room.backlog.is_caught_up(store.role);
+                && room.holds_all(store);
             match (store.role, result) {
                 (_, Ok(AnyBackend::Vector(backend))) => {
                     stores.vector = SearchStore::Ready { backend, caught_up };
@@ -67,7 +67,7 @@ impl ManagerSearch {
         let records = self.room.current_records(collection, ids).await;
         let all_hold = self.room.stores.iter().all(|store| {
             self.room.backlog.participation(store.role) == Participation::Full
-                && self.room.backlog.is_caught_up(store.role)
+                && self.room.holds_all(store)
         });
         ids.iter()
             .zip(records)

@@ -316,6 +316,13 @@ impl WriteRoom {
             .new_operation_id_from(self.journal.mark().milliseconds() + 1)
     }
 
+    /// Whether a store holds every acknowledged write. One that was opened anew may have lost what it
+    /// had confirmed, until whoever sends to it has compared that.
+    pub(crate) fn holds_all(&self, store: &Store) -> bool {
+        let in_doubt = self.is_sender() && store.trusted_opening().is_none();
+        !in_doubt && self.backlog.is_caught_up(store.role)
+    }
+
     /// The limits that every store known so far keeps.
     pub(crate) fn limits(&self) -> Limits {
         self.stores

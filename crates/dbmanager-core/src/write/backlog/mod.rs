@@ -125,14 +125,17 @@ impl Backlog {
         self.truncatable.notify_one();
     }
 
-    /// Marks an entry as refused for good by a store, as recorded in the journal.
+    /// Marks an entry as refused for good by a store, as recorded in the journal, unless a newer
+    /// version of the document is live: that one is to be sent.
     pub(crate) fn mark_parked(&self, role: Role, parked: &ParkedEntry) {
         let mut inner = self.lock();
         let Some(entry) = inner.entries.get(&parked.version) else {
             return;
         };
         let key = entry.document.clone();
-        if let Some(document) = inner.documents.get_mut(&key) {
+        if let Some(document) = inner.documents.get_mut(&key)
+            && document.versions.last() <= Some(&parked.version)
+        {
             document.progress[slot(role)].parked =
                 Some((parked.version, Arc::from(parked.error.as_str())));
         }

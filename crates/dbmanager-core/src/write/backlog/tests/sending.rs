@@ -191,3 +191,17 @@ fn caught_up_to_a_version_looks_at_older_ones_and_not_at_what_is_parked() {
     sent(&backlog, Role::Vector, "a", 9, Sent::Confirmed);
     assert!(to(10));
 }
+
+/// As at an opening, where the journal still knows what a newer version has cleared.
+#[test]
+fn what_was_parked_does_not_hold_up_a_newer_version() {
+    for (newest, expected) in [(1, vec![]), (2, vec![("a".to_owned(), 2)])] {
+        let backlog = Backlog::new(false);
+        for number in 1..=newest {
+            insert(&backlog, &[(number, "a")]);
+        }
+        backlog.mark_parked(Role::Vector, &parked(1));
+        backlog.set_participation(Role::Vector, Participation::Full);
+        assert_eq!(take(&backlog, Role::Vector, ALL), expected);
+    }
+}
