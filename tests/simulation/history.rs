@@ -351,9 +351,8 @@ impl History {
                 inner
                     .held
                     .retain(|(at, held, _), _| *at != role || held != *collection);
-                let key = (role, (*collection).clone());
-                inner.left_over.remove(&key);
-                inner.dropped.insert(key);
+                // What was left over stays so: the store may forget this drop and not the creation.
+                inner.dropped.insert((role, (*collection).clone()));
             }
         }
     }
