@@ -337,3 +337,37 @@ async fn repair_mends_what_was_changed_behind_the_managers_back() {
     eventually("the repair arrives", || caught_up(&db)).await;
     assert!(db.check_consistency().await.unwrap().is_consistent());
 }
+
+/// Between its opening and the moment its confirmations are compared nobody knows what it has lost.
+#[tokio::test(start_paused = true)]
+async fn a_page_is_complete_only_of_an_authority_that_was_compared() {
+    let rig = Rig::new();
+    let db = filled(&rig).await;
+    let authority = rig.place(Role::Relational);
+    let before = authority.copy();
+    // So that the journal keeps what follows.
+    rig.switch(Role::Graph).set(Mode::Down);
+    db.store_document("c", document("new")).await.unwrap();
+    rig.switch(Role::Relational).set(Mode::Down);
+    db.list_documents("c", None, None, 10).await.unwrap_err();
+    authority.restore(&before);
+    rig.switch(Role::Relational).set(Mode::Up);
+    let mut answered = 0;
+    while answered < 20 {
+        if let Ok(page) = db.list_documents("c", None, None, 10).await {
+            answered += 1;
+            let count = db.count("c", None).await.unwrap();
+            assert_eq!(page.complete, page.documents.len() == 4, "{page:?}");
+            assert!(!count.complete || count.documents == 4, "{count:?}");
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    eventually("it has everything again", || {
+        let stores = db.health().stores;
+        let authority = stores.iter().find(|store| store.role == Role::Relational);
+        authority.unwrap().backlog == 0
+    })
+    .await;
+    let page = db.list_documents("c", None, None, 10).await.unwrap();
+    assert_eq!((page.complete, page.documents.len()), (true, 4));
+}
