@@ -725,11 +725,7 @@ async fn a_batch_that_is_refused_as_a_whole_parks_only_the_document_to_blame() {
 #[tokio::test(start_paused = true)]
 async fn attempts_become_rare_and_frequent_again_after_a_success() {
     let rig = Rig::new();
-    let config = rig.config().adjust(|settings| {
-        settings.performance.circuit_breaker_threshold = 0;
-        settings.performance.retry_attempts = 0;
-    });
-    let db = rig.builder_with(config).open().await.unwrap();
+    let db = rig.builder_with(rig.bare_config()).open().await.unwrap();
     let vector = rig.switch(Role::Vector);
     let calls_within = async |seconds| {
         let before = vector.calls();
@@ -753,11 +749,8 @@ async fn attempts_become_rare_and_frequent_again_after_a_success() {
 #[tokio::test(start_paused = true)]
 async fn a_store_that_takes_a_part_of_every_batch_is_given_a_moment_and_gets_the_rest() {
     let rig = Rig::new();
-    let config = rig.config().adjust(|settings| {
-        settings.performance.batch_size = 10;
-        settings.performance.circuit_breaker_threshold = 0;
-        settings.performance.retry_attempts = 0;
-    });
+    let config = rig.bare_config();
+    let config = config.adjust(|settings| settings.performance.batch_size = 10);
     let db = rig.builder_with(config).open().await.unwrap();
     let vector = rig.switch(Role::Vector);
     vector.set(Mode::Down);

@@ -459,6 +459,14 @@ impl Rig {
             .write(Level::Quorum, Duration::from_secs(5))
     }
 
+    /// Without retries and circuits, so that each attempt is one call.
+    pub fn bare_config(&self) -> Config {
+        self.config().adjust(|settings| {
+            settings.performance.circuit_breaker_threshold = 0;
+            settings.performance.retry_attempts = 0;
+        })
+    }
+
     pub fn builder(&self) -> ManagerBuilder {
         self.builder_with(self.config())
     }

@@ -11,11 +11,7 @@ use crate::{
 const CHANGED: std::ops::Range<u64> = 3..6;
 
 async fn filled(rig: &Rig) -> (DatabaseManager, Ledger) {
-    let config = rig.config().adjust(|settings| {
-        settings.performance.circuit_breaker_threshold = 0;
-        settings.performance.retry_attempts = 0;
-    });
-    let db = rig.builder_with(config).open().await.unwrap();
+    let db = rig.builder_with(rig.bare_config()).open().await.unwrap();
     let ledger = Ledger::default();
     ledger.fill(&db, 0..20, 1).await;
     drained(&db).await;

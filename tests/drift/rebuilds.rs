@@ -15,16 +15,8 @@ use crate::{
 /// Above one page of a rebuild.
 const DOCUMENTS: u64 = 700;
 
-/// Without a resilience of its own, so that every attempt is one call.
-fn bare(rig: &Rig) -> Config {
-    rig.config().adjust(|settings| {
-        settings.performance.circuit_breaker_threshold = 0;
-        settings.performance.retry_attempts = 0;
-    })
-}
-
 async fn filled(rig: &Rig) -> (DatabaseManager, Ledger) {
-    let db = rig.builder_with(bare(rig)).open().await.unwrap();
+    let db = rig.builder_with(rig.bare_config()).open().await.unwrap();
     let ledger = Ledger::default();
     ledger.fill(&db, 0..DOCUMENTS, 1).await;
     ledger.delete(&db, 5).await;
@@ -83,7 +75,9 @@ async fn what_is_refused_for_good_is_not_tried_again() {
 #[tokio::test(start_paused = true)]
 async fn a_rebuild_waits_for_what_the_journal_has_yet_to_send() {
     let rig = Rig::new();
-    let config = bare(&rig).adjust(|settings| settings.performance.batch_size = 1);
+    let config = rig
+        .bare_config()
+        .adjust(|settings| settings.performance.batch_size = 1);
     let db = rig.builder_with(config).open().await.unwrap();
     let ledger = Ledger::default();
     ledger.fill(&db, 0..10, 1).await;
