@@ -2,9 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use dbmanager_core::{
-    DatabaseManager, ErrorKind, config::Config, journal::RosterState, model::Role,
-};
+use dbmanager_core::{DatabaseManager, ErrorKind, journal::RosterState, model::Role};
 use tokio::time::Instant;
 
 use crate::{
