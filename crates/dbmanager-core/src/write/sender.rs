@@ -130,7 +130,7 @@ impl Sender {
             }
             return Ok(Step::Idle);
         };
-        if first.is_drop() {
+        if first.document.is_drop() {
             self.send_drop(backend.as_ref(), batch).await
         } else {
             let further = goes_on.then_some(limit);
@@ -269,21 +269,22 @@ impl Sender {
                 }
                 Err(error) => self.refused(&collection, sent, error),
             };
-            let is_last = next.first().is_none_or(|first| first.is_drop());
-            if failure.is_none() && !is_last {
-                (batch, before) = (next, results);
-                continue;
-            }
             if let Some(error) = failure {
                 self.give_back(next, &error);
                 self.record(results).await;
                 return Err(error);
             }
-            self.record(results).await;
-            return match next.is_empty() {
-                true => Ok(Step::Progress),
-                false => self.send_drop(backend, next).await,
-            };
+            match next.first() {
+                Some(first) if !first.document.is_drop() => (batch, before) = (next, results),
+                Some(_) => {
+                    self.record(results).await;
+                    return self.send_drop(backend, next).await;
+                }
+                None => {
+                    self.record(results).await;
+                    return Ok(Step::Progress);
+                }
+            }
         }
     }
 

@@ -21,7 +21,8 @@ impl DocumentKey {
         Self { collection, id }
     }
 
-    pub(super) fn is_drop(&self) -> bool {
+    /// Whether it is the drop of a collection.
+    pub(crate) fn is_drop(&self) -> bool {
         self.id.is_empty()
     }
 }
@@ -81,13 +82,6 @@ pub(crate) struct Newest {
 pub(crate) struct Sending {
     pub(crate) document: DocumentKey,
     pub(crate) newest: Newest,
-}
-
-impl Sending {
-    /// Whether it is the drop of a collection.
-    pub(crate) fn is_drop(&self) -> bool {
-        self.newest.kind == EntryKind::DropCollection
-    }
 }
 
 /// What became of a version at a store.
