@@ -12,7 +12,7 @@ use dbmanager_core::{
     config::Config,
     journal::{JournalSource, MemoryStorage, RosterState},
     memory::{MemoryFactory, MemoryPlace},
-    model::{Document, Level, Role},
+    model::{Document, Level, Query, Role},
 };
 
 fn document(id: &str) -> Document {
@@ -370,4 +370,42 @@ async fn a_page_is_complete_only_of_an_authority_that_was_compared() {
     .await;
     let page = db.list_documents("c", None, None, 10).await.unwrap();
     assert_eq!((page.complete, page.documents.len()), (true, 4));
+}
+
+/// Whoever opens and asks at once is told that all is there, if all is there.
+#[tokio::test(start_paused = true)]
+async fn what_stores_hold_is_known_when_a_manager_has_opened() {
+    let rig = Rig::new();
+    let db = filled(&rig).await;
+    // So that the journal keeps what follows, which is then to be compared.
+    rig.switch(Role::Graph).set(Mode::Down);
+    db.store_document("c", document("new")).await.unwrap();
+    close(db).await;
+    rig.switch(Role::Graph).set(Mode::Up);
+    let db = rig.open().await;
+    let page = db.list_documents("c", None, None, 10).await.unwrap();
+    let count = db.count("c", None).await.unwrap();
+    assert_eq!((page.complete, page.documents.len()), (true, 4));
+    assert_eq!((count.complete, count.documents), (true, 4));
+    let found = db.search_documents("c", Query::metadata("words")).await;
+    let legs = found.unwrap().legs;
+    assert!(legs.iter().all(|leg| !leg.degraded()), "{legs:?}");
+}
+
+/// A store that does not say what it holds is compared later.
+#[tokio::test(start_paused = true)]
+async fn an_opening_waits_only_so_long_for_what_a_store_holds() {
+    let rig = Rig::new();
+    close(filled(&rig).await).await;
+    rig.switch(Role::Graph).set(Mode::Down);
+    let db = rig.open().await;
+    db.store_document("c", document("new")).await.unwrap();
+    close(db).await;
+    rig.switch(Role::Graph).set(Mode::HangHeads);
+    let start = tokio::time::Instant::now();
+    let db = rig.open().await;
+    assert!(start.elapsed() < Duration::from_secs(5));
+    assert!(db.count("c", None).await.unwrap().complete);
+    rig.switch(Role::Graph).set(Mode::Up);
+    eventually("it has everything", || caught_up(&db)).await;
 }

@@ -54,6 +54,8 @@ pub enum Mode {
     Busy,
     /// It works, and answers `Unavailable`, not applied, for the document `poison`.
     FailPoison,
+    /// It works, but never tells which versions it holds.
+    HangHeads,
 }
 
 /// What a strained store takes for every call.
@@ -150,7 +152,8 @@ impl Switch {
             7 => Mode::Strained,
             8 => Mode::Flaky,
             9 => Mode::Busy,
-            _ => Mode::FailPoison,
+            10 => Mode::FailPoison,
+            _ => Mode::HangHeads,
         }
     }
 
@@ -287,6 +290,9 @@ impl<B: Backend + ?Sized> Backend for Switched<B> {
     }
     async fn heads(&self, request: IdsRequest) -> BackendResult<Vec<Option<Head>>> {
         self.switch.pass().await?;
+        if self.switch.mode() == Mode::HangHeads {
+            std::future::pending::<()>().await;
+        }
         self.inner.heads(request).await
     }
     async fn fingerprints(&self, request: ListRequest) -> BackendResult<Page<Fingerprint>> {

@@ -126,7 +126,9 @@ impl ManagerBuilder {
 
     /// Opens the journal and the stores, and starts catching up.
     ///
-    /// A store that does not answer is no error: it is opened as soon as it does.
+    /// A store that does not answer is no error: it is opened as soon as it does. The others are
+    /// compared with what the journal still holds, which takes two seconds at most; whatever is not
+    /// compared by then is so soon after, and reads until then say that they may lack something.
     ///
     /// # Errors
     /// `Config` for a wrong configuration; `Locked` if another process holds the journal or a

@@ -240,7 +240,8 @@ impl Store {
         result
     }
 
-    fn ready(&self) -> Option<AnyBackend> {
+    /// The store, if it is open and its stamp is checked.
+    pub(crate) fn ready(&self) -> Option<AnyBackend> {
         let state = self.lock();
         state.backend.clone().filter(|_| state.verified)
     }

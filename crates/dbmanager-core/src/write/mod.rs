@@ -110,7 +110,7 @@ pub(crate) struct WriteParts {
 }
 
 impl WriteRoom {
-    /// Reads the live entries of the journal and starts the senders.
+    /// Reads the live entries of the journal, compares the stores with them and starts the senders.
     ///
     /// # Errors
     /// The journal cannot be read.
@@ -143,6 +143,9 @@ impl WriteRoom {
         match room.journal.shared() {
             None => room.recover().await?,
             Some(_) => room.recover_shared().await?,
+        }
+        if room.is_sender() {
+            reconcile::reconcile_at_opening(&room).await;
         }
         for store in &room.stores {
             room.keep(

@@ -1,6 +1,8 @@
 //! What a store really holds of the live entries, compared before it is sent anything.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use futures_util::future::join_all;
 
 use super::{WriteRoom, backlog::DocumentKey};
 use crate::{
@@ -12,14 +14,46 @@ use crate::{
 
 /// Ids compared with a store at once.
 const BATCH: usize = 500;
+/// How long an opening waits for the stores to be compared: some millions of entries in an embedded
+/// store.
+const OPENING: Duration = Duration::from_secs(2);
+
+/// Compares the stores that are open, so that whoever opens a manager and reads at once is not told
+/// that something may be missing. What fails or takes too long is left to the senders, which
+/// compare again and report.
+pub(super) async fn reconcile_at_opening(room: &WriteRoom) {
+    let compare = async |store: &Arc<Store>| {
+        let Some(backend) = store.ready().map(|open| open.as_backend()) else {
+            return;
+        };
+        let reconciling = reconcile(room, store, backend.as_ref());
+        if room.runtime.timeout(OPENING, reconciling).await.is_err() {
+            store.want_reconcile();
+        }
+    };
+    join_all(room.stores.iter().map(compare)).await;
+}
 
 /// Compares the live entries with what the store really holds: confirmations of an earlier
-/// session, or from before a failure, are not believed.
+/// session, or from before a failure, are not believed. The store is in doubt again if this fails,
+/// and for its caller to say so if this is given up.
 pub(super) async fn reconcile(
     room: &WriteRoom,
     store: &Store,
     backend: &dyn Backend,
 ) -> BackendResult<()> {
+    // Before the doubt is cleared: truncation must never take what was confirmed before it for
+    // something that the store still holds.
+    room.backlog.forget_confirmations(store.role);
+    store.clear_doubt();
+    let result = compare(room, store, backend).await;
+    if result.is_err() {
+        store.want_reconcile();
+    }
+    result
+}
+
+async fn compare(room: &WriteRoom, store: &Store, backend: &dyn Backend) -> BackendResult<()> {
     let mut by_collection: BTreeMap<CollectionKey, Vec<Arc<str>>> = BTreeMap::new();
     for document in room.backlog.live_documents() {
         by_collection

@@ -107,14 +107,7 @@ impl Sender {
         self.room.refresh_participation(&self.store);
         if self.store.in_doubt() {
             self.ready.clear();
-            // Before the doubt is cleared: truncation must never take what was confirmed before it
-            // for something that the store still holds.
-            self.room.backlog.forget_confirmations(role);
-            self.store.clear_doubt();
-            if let Err(error) = reconcile(&self.room, &self.store, backend.as_ref()).await {
-                self.store.want_reconcile();
-                return Err(error);
-            }
+            reconcile(&self.room, &self.store, backend.as_ref()).await?;
         }
         let limit = self.room.settings.batch_size;
         let limit = limit.min(backend.capabilities().max_batch).max(1);
