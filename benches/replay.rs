@@ -35,7 +35,7 @@ const DOCUMENTS: u64 = 20_000;
 /// Documents journaled at once while the store is away.
 const WRITTEN_AT_ONCE: usize = 1_000;
 /// Each is measured so often, in turns, so that what else the machine does falls on all.
-const ROUNDS: u64 = 3;
+const ROUNDS: u64 = 5;
 /// Numbers of documents that the foreground writes, above all others.
 const FOREGROUND: u64 = 1 << 40;
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -152,6 +152,10 @@ async fn round(role: Role, service: &str, count: u64) -> Round {
         },
     )
     .await;
+    // Letting go of what was replayed is a part of it.
+    while db.health().journal.entries > 0 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     let times = during.write.len() as u64;
     let after = foreground(&db, 2 * FOREGROUND, count, |number| number < times).await;
     close(db).await;

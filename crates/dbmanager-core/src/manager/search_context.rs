@@ -37,8 +37,7 @@ impl ManagerSearch {
         let wait = timeout / SHARE_FOR_CONNECTING;
         let connected = join_all(room.stores.iter().map(|store| connect(&room, store, wait))).await;
         for (store, result) in room.stores.iter().zip(connected) {
-            let caught_up = room.backlog.participation(store.role) == Participation::Full
-                && room.holds_all(store);
+            let caught_up = serves_all(&room, store);
             match (store.role, result) {
                 (_, Ok(AnyBackend::Vector(backend))) => {
                     stores.vector = SearchStore::Ready { backend, caught_up };
@@ -65,10 +64,8 @@ impl ManagerSearch {
         ids: &[Arc<str>],
     ) -> Vec<CurrentDocument> {
         let records = self.room.current_records(collection, ids).await;
-        let all_hold = self.room.stores.iter().all(|store| {
-            self.room.backlog.participation(store.role) == Participation::Full
-                && self.room.holds_all(store)
-        });
+        let mut stores = self.room.stores.iter();
+        let all_hold = stores.all(|store| serves_all(&self.room, store));
         ids.iter()
             .zip(records)
             .map(|(id, record)| match record {
@@ -149,6 +146,11 @@ impl ManagerSearch {
         }
         documents
     }
+}
+
+/// Whether a store is searched and holds every acknowledged write.
+fn serves_all(room: &WriteRoom, store: &Store) -> bool {
+    room.backlog.participation(store.role) == Participation::Full && room.holds_all(store)
 }
 
 async fn connect(

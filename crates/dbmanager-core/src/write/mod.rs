@@ -42,8 +42,7 @@ use crate::{
 
 /// Live entries read from the journal at once when it is opened.
 const RECOVERY_PAGE: usize = 2_000;
-/// When a write that found the journal full is worth another try: several rounds of truncation
-/// later.
+/// When a write that found the journal full is worth another try: two rounds of truncation later.
 const RETRY_WHEN_FULL: Duration = Duration::from_secs(1);
 
 /// The knobs of the write route.

@@ -11,12 +11,12 @@ use crate::{
 };
 
 /// Entries let go of in one round.
-const ROUND: usize = 5_000;
+const ROUND: usize = 20_000;
 /// Entries that the journal lets go of in one transaction: appends wait for it.
 const TRANSACTION: usize = 250;
 /// The wait that lets a round grow, since each one costs a disk sync per store and for the journal,
 /// while which none of them is written.
-const GATHER: Duration = Duration::from_millis(200);
+const GATHER: Duration = Duration::from_millis(500);
 /// The wait after a failed round.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 

@@ -83,20 +83,23 @@ impl Inner {
             .collect()
     }
 
-    /// Takes from both ends of a queue in turns: what has waited longest, and what was written
-    /// just now, which would else stand behind a backlog of hours.
+    /// Takes from one end of a queue and the next time from the other: what has waited longest, and
+    /// what was written just now, which would else stand behind a backlog of hours. Whole batches in
+    /// turns, in the order of writing, since documents written together are often neighbours in a
+    /// store too.
     pub(super) fn take_batch(&mut self, index: usize, limit: usize) -> Vec<Sending> {
         let mut batch: Vec<Sending> = Vec::new();
-        let (mut older, mut newer) = (Vec::new(), Vec::new());
-        self.queues[index].newest_first = !self.queues[index].newest_first;
-        let mut from_newest = self.queues[index].newest_first;
-        while batch.len() < limit {
+        let mut others = Vec::new();
+        let from_newest = !self.queues[index].newest_first;
+        self.queues[index].newest_first = from_newest;
+        // Looking further would turn a queue of many collections into a quadratic walk.
+        while batch.len() < limit && others.len() < limit {
             let queue = &mut self.queues[index].ready;
-            let (key, others) = match from_newest {
-                true => (queue.pop_back(), &mut newer),
-                false => (queue.pop_front(), &mut older),
+            let taken = match from_newest {
+                true => queue.pop_back(),
+                false => queue.pop_front(),
             };
-            let Some(key) = key else { break };
+            let Some(key) = taken else { break };
             let Some(document) = self.documents.get_mut(&key) else {
                 continue;
             };
@@ -113,19 +116,17 @@ impl Inner {
                 batch.push(Sending { document, newest });
             } else {
                 others.push(key);
-                // Looking further would turn a queue of many collections into a quadratic walk.
-                if older.len() + newer.len() >= limit {
-                    break;
-                }
             }
-            from_newest = !from_newest;
         }
         let queue = &mut self.queues[index].ready;
-        older
-            .into_iter()
-            .rev()
-            .for_each(|key| queue.push_front(key));
-        queue.extend(newer.into_iter().rev());
+        let others = others.into_iter().rev();
+        match from_newest {
+            true => queue.extend(others),
+            false => others.for_each(|key| queue.push_front(key)),
+        }
+        if from_newest {
+            batch.reverse();
+        }
         batch
     }
 

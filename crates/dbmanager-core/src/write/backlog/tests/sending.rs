@@ -52,8 +52,9 @@ fn batches_come_from_both_ends_in_turns_and_keep_the_order_of_what_is_left() {
     let backlog = backlog();
     let entries = [(1, "a"), (2, "b"), (3, "c"), (4, "d"), (5, "e"), (6, "f")];
     insert(&backlog, &entries);
-    assert_eq!(ids(&backlog, Role::Vector, 3), ["f", "a", "e"]);
-    assert_eq!(ids(&backlog, Role::Vector, 2), ["b", "d"]);
+    assert_eq!(ids(&backlog, Role::Vector, 2), ["e", "f"]);
+    assert_eq!(ids(&backlog, Role::Vector, 2), ["a", "b"]);
+    assert_eq!(ids(&backlog, Role::Vector, 1), ["d"]);
     assert_eq!(ids(&backlog, Role::Vector, 2), ["c"]);
 }
 
@@ -88,7 +89,7 @@ fn a_batch_is_of_one_collection_and_a_drop_comes_alone() {
     assert_eq!(all, ["", "a", "b", "x", "y"]);
     assert!(graph.contains(&vec![String::new()]), "{graph:?}");
     assert_eq!(ids(&backlog, Role::Vector, ALL), ["a", "b"]);
-    assert_eq!(ids(&backlog, Role::Vector, ALL), ["y", "x"]);
+    assert_eq!(ids(&backlog, Role::Vector, ALL), ["x", "y"]);
 }
 
 #[test]
@@ -102,11 +103,17 @@ fn what_waits_behind_another_collection_is_looked_for_no_further_than_a_batch() 
         backlog.insert(other(number), None);
     }
     insert(&backlog, &[(4, "a")]);
-    backlog.insert(other(5), None);
-    insert(&backlog, &[(6, "b")]);
-    // From both ends: b, 1, 5, 2 and no more; a would be the next.
+    for number in [5, 6, 7] {
+        backlog.insert(other(number), None);
+    }
+    insert(&backlog, &[(8, "b")]);
+    // From the newer end: b, 7, 6, 5 and no more; a would be the next.
     assert_eq!(ids(&backlog, Role::Vector, 3), ["b"]);
-    assert_eq!(queue(&backlog, Role::Vector).len(), 5);
+    assert_eq!(queue(&backlog, Role::Vector).len(), 7);
+    // From the other end as far: 1, which 2 and 3 belong to.
+    assert_eq!(ids(&backlog, Role::Vector, 3), ["1", "2", "3"]);
+    assert_eq!(ids(&backlog, Role::Vector, 3), ["5", "6", "7"]);
+    assert_eq!(ids(&backlog, Role::Vector, 3), ["a"]);
 }
 
 #[test]
