@@ -14,8 +14,8 @@ use crate::{
 
 /// Ids compared with a store at once.
 const BATCH: usize = 500;
-/// How long an opening waits for the stores to be compared: some millions of entries in an embedded
-/// store.
+/// How long an opening waits for the stores to be compared: some hundred thousand entries in embedded
+/// stores.
 const OPENING: Duration = Duration::from_secs(2);
 
 /// Compares the stores that are open, so that whoever opens a manager and reads at once is not told
