@@ -14,7 +14,7 @@
 //! | empty document | `content::a_document_of_nothing_but_an_id_…` |
 //! | NaN, infinite, wrong dimension | `content::vectors_that_are_not_finite_…`, `content::vectors_of_the_wrong_dimension_…` |
 //! | zero vector | `content::a_zero_vector_…`; fusion with it: `search/tests` of the core |
-//! | duplicate ids in a batch | `content::of_an_id_twice_in_a_batch_…`; `write_route.rs::a_batch_has_an_outcome_per_document` |
+//! | duplicate ids in a batch | `content::of_an_id_twice_in_a_batch_…`; `write_route/operations.rs::a_batch_has_an_outcome_per_document` |
 //! | self, cyclic, dangling, 10,000 references | `content::self_cyclic_and_dangling_…`, `content::ten_thousand_references_…` |
 //! | deep metadata | `content::metadata_of_…` |
 //! | 16 MiB of text, and more | `content::a_text_of_16_mib_…` |

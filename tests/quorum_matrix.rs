@@ -240,9 +240,7 @@ async fn assert_shown(
 }
 
 fn parked(db: &DatabaseManager, role: Role) -> usize {
-    let stores = db.health().stores;
-    let store = stores.iter().find(|store| store.role == role).unwrap();
-    usize::try_from(store.parked).unwrap()
+    usize::try_from(db.health().store(role).unwrap().parked).unwrap()
 }
 
 async fn every_cell_of(write: Write) {

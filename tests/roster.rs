@@ -39,12 +39,7 @@ async fn close(db: DatabaseManager) {
 }
 
 fn state(db: &DatabaseManager, role: Role) -> RosterState {
-    db.health()
-        .stores
-        .into_iter()
-        .find(|s| s.role == role)
-        .unwrap()
-        .state
+    db.health().store(role).unwrap().state
 }
 
 #[tokio::test(start_paused = true)]
@@ -363,9 +358,7 @@ async fn a_page_is_complete_only_of_an_authority_that_was_compared() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     eventually("it has everything again", || {
-        let stores = db.health().stores;
-        let authority = stores.iter().find(|store| store.role == Role::Relational);
-        authority.unwrap().backlog == 0
+        db.health().store(Role::Relational).unwrap().backlog == 0
     })
     .await;
     let page = db.list_documents("c", None, None, 10).await.unwrap();

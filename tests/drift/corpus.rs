@@ -143,8 +143,7 @@ pub(crate) async fn close(db: DatabaseManager) {
 }
 
 pub(crate) fn state(db: &DatabaseManager, role: Role) -> RosterState {
-    let stores = db.health().stores;
-    stores.into_iter().find(|s| s.role == role).unwrap().state
+    db.health().store(role).unwrap().state
 }
 
 pub(crate) type Finding = (Role, String, DifferenceKind);

@@ -87,9 +87,7 @@ async fn a_rebuild_waits_for_what_the_journal_has_yet_to_send() {
     // Each of them takes it a tenth of a second; to compare all takes it a few of those.
     rig.switch(Role::Vector).set(Mode::Slow);
     db.rebuild(Role::Vector).await.unwrap();
-    let stores = db.health().stores;
-    let vector = stores.iter().find(|store| store.role == Role::Vector);
-    assert_eq!(vector.unwrap().backlog, 0);
+    assert_eq!(db.health().store(Role::Vector).unwrap().backlog, 0);
     drop(authority);
     ledger.assert_sound(&db).await;
 }

@@ -36,9 +36,7 @@ async fn open_with_other_vectors(rig: &Rig, place: &MemoryPlace) -> DatabaseMana
 }
 
 fn service(db: &DatabaseManager, role: Role) -> String {
-    let stores = db.health().stores;
-    let store = stores.into_iter().find(|store| store.role == role);
-    store.unwrap().service.to_string()
+    db.health().store(role).unwrap().service.to_string()
 }
 
 #[tokio::test(start_paused = true)]

@@ -121,11 +121,14 @@ impl Health {
         self.journal.writable && able >= level.required(self.stores.len())
     }
 
+    /// The store that plays this role; absent if none is enabled.
+    pub fn store(&self, role: Role) -> Option<&StoreHealth> {
+        self.stores.iter().find(|store| store.role == role)
+    }
+
     /// Whether this leg of a search answers now.
     pub fn reads(&self, leg: LegName) -> bool {
-        self.stores
-            .iter()
-            .any(|store| store.role == leg.role() && store.answers())
+        self.store(leg.role()).is_some_and(StoreHealth::answers)
     }
 }
 

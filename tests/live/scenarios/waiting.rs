@@ -33,8 +33,7 @@ pub(super) async fn until<T: std::fmt::Debug>(
 /// What is known of the store of a role.
 pub(super) fn store_health(db: &DatabaseManager, role: Role) -> StoreHealth {
     let health = db.health();
-    let store = health.stores.into_iter().find(|store| store.role == role);
-    store.expect("every role is enabled")
+    health.store(role).expect("every role is enabled").clone()
 }
 
 /// Waits until every store answers, holds everything, and nothing is parked: by itself, the
