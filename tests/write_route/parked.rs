@@ -62,12 +62,27 @@ async fn an_operator_can_retry_what_is_parked() {
     let db = rig.open().await;
     rig.switch(Role::Graph).set(Mode::Refuse);
     let receipt = db.store_document("c", document("a")).await.unwrap();
-    eventually("parked", || {
-        db.health().stores.iter().any(|s| s.parked == 1)
-    })
-    .await;
+    eventually("parked", || !db.parked_writes().is_empty()).await;
+    db.store_document("d", document("b")).await.unwrap();
+    eventually("parked too", || db.parked_writes().len() == 2).await;
+    db.close(Duration::from_secs(10)).await.unwrap();
+
+    let db = rig.open().await;
+    let parked = db.parked_writes();
+    let written: Vec<_> = parked
+        .iter()
+        .map(|write| (write.role, &*write.collection, write.id.as_deref()))
+        .collect();
+    let expected = [("c", Some("a")), ("d", Some("b"))];
+    assert_eq!(written, expected.map(|(c, id)| (Role::Graph, c, id)));
+    assert_eq!(parked[0].version, receipt.version);
+    assert!(parked[0].error.contains("refused"), "{parked:?}");
+    assert!(parked[0].written_at <= parked[1].written_at);
     rig.switch(Role::Graph).set(Mode::Up);
-    db.retry_parked(Role::Graph, receipt.version).await.unwrap();
+    for write in parked {
+        db.retry_parked(write.role, write.version).await.unwrap();
+    }
+    assert_eq!(db.parked_writes(), []);
     db.wait_for(&receipt, Level::All, Duration::from_secs(60))
         .await
         .unwrap();

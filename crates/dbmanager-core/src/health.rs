@@ -53,7 +53,8 @@ pub struct StoreHealth {
     pub backlog: u64,
     /// How long its oldest unconfirmed entry has been waiting.
     pub oldest_pending: Option<Duration>,
-    /// Documents whose newest version it refused for good.
+    /// Documents whose newest version it refused for good:
+    /// [`parked_writes`](crate::DatabaseManager::parked_writes) tells which.
     pub parked: u64,
 }
 

@@ -19,7 +19,7 @@ use crate::{
     journal::OperationLookup,
     model::{
         Collection, CollectionOptions, Document, Filter, OnTimeout, OperationId, OperationStatus,
-        Query, Receipt, Role, SearchResponse, StoredDocument, Version, WaitFor,
+        ParkedWrite, Query, Receipt, Role, SearchResponse, StoredDocument, Version, WaitFor,
     },
     read::{Count, DocumentPage},
     search::{SearchRoute, SearchSettings},
@@ -477,6 +477,14 @@ impl DatabaseManager {
     /// Empties a store and fills it again from the authority, while writes go on.
     pub fn rebuild(&self, role: Role) -> Rebuild {
         Rebuild::new(Arc::clone(&self.inner.room), role)
+    }
+
+    /// What the enabled stores refused for good, by role and in the order of writing; from memory,
+    /// without asking a store.
+    pub fn parked_writes(&self) -> Vec<ParkedWrite> {
+        let room = &self.inner.room;
+        let roles = room.stores.iter().map(|store| store.role);
+        roles.flat_map(|role| room.backlog.parked(role)).collect()
     }
 
     /// Sends a parked write to its store again.

@@ -24,8 +24,8 @@ pub use id::{JournalId, OperationId, StoreId};
 pub(crate) use nearness::nearly_same;
 pub use query::{Fusion, Query, SearchType, TraversalDirection, Weights};
 pub use receipt::{
-    DEFAULT_WRITE_TIMEOUT, Level, OnTimeout, OperationStatus, Precondition, Receipt, StoreReceipt,
-    StoreWriteState, WaitFor,
+    DEFAULT_WRITE_TIMEOUT, Level, OnTimeout, OperationStatus, ParkedWrite, Precondition, Receipt,
+    StoreReceipt, StoreWriteState, WaitFor,
 };
 pub use record::{
     ChunkVector, ContentHash, DocumentRecord, StoredDocument, VectorOrigin, VectorSet,

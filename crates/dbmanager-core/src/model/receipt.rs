@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{OperationId, Role, StoreId, Version};
+use super::{OperationId, Role, StoreId, Timestamp, Version};
 
 /// How many stores must hold a write before it is acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -130,6 +130,27 @@ impl Receipt {
             .iter()
             .filter(|s| s.state != StoreWriteState::Applied)
     }
+}
+
+/// A write that a store refused for good: it stays in the journal until a newer version of the
+/// document is written, or an operator retries it or gives it up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct ParkedWrite {
+    /// The role of the store that refused it.
+    pub role: Role,
+    /// The collection written to.
+    pub collection: Arc<str>,
+    /// The document; absent for the drop of the collection.
+    pub id: Option<Arc<str>>,
+    /// The version that was refused, for
+    /// [`retry_parked`](crate::DatabaseManager::retry_parked) and
+    /// [`give_up_parked`](crate::DatabaseManager::give_up_parked).
+    pub version: Version,
+    /// Why it was refused, without secrets.
+    pub error: String,
+    /// When it was written.
+    pub written_at: Timestamp,
 }
 
 /// What is known of an operation.

@@ -25,7 +25,7 @@ pub(crate) use self::types::{
 use crate::{
     backend::DocumentState,
     journal::{EntryHeader, ParkedEntry},
-    model::{Role, Version},
+    model::{ParkedWrite, Role, Version},
 };
 
 /// Documents that are looked at for truncation while the lock is held.
@@ -376,6 +376,11 @@ impl Backlog {
     /// What a store has yet to confirm.
     pub(crate) fn store_backlog(&self, role: Role) -> StoreBacklog {
         self.lock().store_backlog(slot(role))
+    }
+
+    /// What a store refused for good, in the order of writing.
+    pub(crate) fn parked(&self, role: Role) -> Vec<ParkedWrite> {
+        self.lock().parked(role)
     }
 
     /// Whether the store has confirmed every live entry up to this version; what it refused for

@@ -9,7 +9,7 @@ use super::{
     state::{Document, Inner, LiveEntry},
     types::{DocumentKey, Newest, Participation, Sending, Standing, StoreBacklog},
 };
-use crate::model::{Role, Version};
+use crate::model::{ParkedWrite, Role, Version};
 
 fn newest(entries: &BTreeMap<Version, LiveEntry>, version: Version) -> Option<Newest> {
     let entry = entries.get(&version)?;
@@ -158,6 +158,23 @@ impl Inner {
                 self.settle(&key);
             }
         }
+    }
+
+    pub(super) fn parked(&self, role: Role) -> Vec<ParkedWrite> {
+        let parked = self.documents.iter().filter_map(|(key, document)| {
+            let (version, error) = document.progress[slot(role)].parked.as_ref()?;
+            Some(ParkedWrite {
+                role,
+                collection: Arc::clone(&key.collection.name),
+                id: (!key.is_drop()).then(|| Arc::clone(&key.id)),
+                version: *version,
+                error: error.to_string(),
+                written_at: self.entries.get(version)?.header.appended_at,
+            })
+        });
+        let mut parked: Vec<_> = parked.collect();
+        parked.sort_unstable_by_key(|write| write.version);
+        parked
     }
 
     pub(super) fn store_backlog(&self, index: usize) -> StoreBacklog {
