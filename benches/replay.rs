@@ -3,9 +3,10 @@
 //! written, and switched on again.
 //!
 //! Replaying is compared with the store's own `apply` of the same documents in the same batches,
-//! without a journal; reading and writing during the replay with the same afterwards, and with the
-//! same while a store that is nobody's applies as much on the same disk: that much of the difference
-//! is no journal's and no sender's.
+//! without a journal. Reading and writing during the replay are compared with the same afterwards,
+//! while the store is away (then too every write waits for both others), and while a store that is
+//! nobody's applies as much on the same disk: that much of the difference is no journal's and no
+//! sender's.
 
 #[path = "support/documents.rs"]
 mod documents;
@@ -33,11 +34,11 @@ use raw_apply::raw_apply;
 
 const COLLECTION: &str = "documents";
 const DIMENSION: usize = 384;
-const DOCUMENTS: u64 = 20_000;
+const DOCUMENTS: u64 = 40_000;
 /// Documents journaled at once while the store is away.
 const WRITTEN_AT_ONCE: usize = 1_000;
 /// Each is measured so often, in turns, so that what else the machine does falls on all.
-const ROUNDS: u64 = 5;
+const ROUNDS: u64 = 3;
 /// Numbers of documents that the foreground writes, above all others.
 const FOREGROUND: u64 = 1 << 40;
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -68,9 +69,15 @@ async fn prepare(directory: &Path) -> Collection {
     collection
 }
 
-/// Writes documents without the store of a role.
-async fn write_without(role: Role, directory: &Path, documents: Vec<Document>) -> Vec<Receipt> {
+/// Writes documents without the store of a role, then the foreground so many.
+async fn write_without(
+    role: Role,
+    directory: &Path,
+    documents: Vec<Document>,
+    foreground_writes: u64,
+) -> (Vec<Receipt>, Times) {
     let db = open(Config::embedded(directory).disable(role)).await;
+    let count = documents.len() as u64;
     let mut written = Vec::new();
     for batch in documents.chunks(WRITTEN_AT_ONCE) {
         let receipts = db.store_documents(COLLECTION, batch.to_vec()).await;
@@ -78,8 +85,9 @@ async fn write_without(role: Role, directory: &Path, documents: Vec<Document>) -
             written.push(receipt.expect("stored"));
         }
     }
+    let away = foreground(&db, FOREGROUND, count, |n| n < foreground_writes).await;
     close(db).await;
-    written
+    (written, away)
 }
 
 /// Seconds that writes and reads of single documents took.
@@ -135,6 +143,7 @@ struct Round {
     raw: f64,
     replay: f64,
     opening: f64,
+    away: Times,
     during: Times,
     after: Times,
     beside: Times,
@@ -151,7 +160,7 @@ async fn round(role: Role, service: &str, count: u64) -> Round {
     let batch = config().settings().expect("valid").performance.batch_size;
     let raw = raw_apply(role, service, &collection, numbered(1..count + 1), batch).await;
 
-    let written = write_without(role, directory, numbered(1..count + 1)).await;
+    let (written, _) = write_without(role, directory, numbered(1..count + 1), 0).await;
     let started = Instant::now();
     let db = open(config()).await;
     let opening = started.elapsed();
@@ -160,22 +169,24 @@ async fn round(role: Role, service: &str, count: u64) -> Round {
     let replay = started.elapsed();
     close(db).await;
 
-    let written = write_without(role, directory, numbered(count + 1..2 * count + 1)).await;
+    let further = numbered(count + 1..2 * count + 1);
+    let (written, away) = write_without(role, directory, further, count / 40).await;
     let db = open(config()).await;
-    let during = foreground_while(&db, FOREGROUND, count, caught_up(&db, &written)).await;
+    let during = foreground_while(&db, 2 * FOREGROUND, count, caught_up(&db, &written)).await;
     // Letting go of what was replayed is a part of it.
     while db.health().journal.entries > 0 {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let times = during.write.len() as u64;
-    let after = foreground(&db, 2 * FOREGROUND, count, |number| number < times).await;
+    let after = foreground(&db, 3 * FOREGROUND, count, |number| number < times).await;
     let applying = raw_apply(role, service, &collection, numbered(1..count + 1), batch);
-    let beside = foreground_while(&db, 3 * FOREGROUND, count, applying).await;
+    let beside = foreground_while(&db, 4 * FOREGROUND, count, applying).await;
     close(db).await;
     Round {
         raw: raw.as_secs_f64(),
         replay: replay.as_secs_f64(),
         opening: opening.as_secs_f64(),
+        away,
         during,
         after,
         beside,
@@ -204,7 +215,6 @@ fn print(role: Role, count: u64, rounds: &mut [Round]) {
         ),
         ("read", |times| &mut times.read),
     ] {
-        let mut shares = Vec::new();
         for share in [0.5, 0.99] {
             let mut of = |part: fn(&mut Round) -> &mut Times| {
                 let rounds = rounds.iter_mut();
@@ -214,18 +224,22 @@ fn print(role: Role, count: u64, rounds: &mut [Round]) {
                         .collect(),
                 )
             };
-            let (during, after) = (of(|round| &mut round.during), of(|round| &mut round.after));
-            let beside = of(|round| &mut round.beside);
-            shares.push(format!(
-                "p{:.0} {during:.2} ms ÷ {after:.2} ms = {:.2} (beside another store {beside:.2} ms)",
+            let parts: [fn(&mut Round) -> &mut Times; 4] = [
+                |round| &mut round.during,
+                |round| &mut round.after,
+                |round| &mut round.away,
+                |round| &mut round.beside,
+            ];
+            let [during, after, away, beside] = parts.map(&mut of);
+            println!(
+                "  {what} p{:.0} {during:.2} ms while it is replayed; ÷ {after:.2} afterwards = {:.2}, \
+                 ÷ {away:.2} while it is away = {:.2}, ÷ {beside:.2} beside another store = {:.2}",
                 share * 100.0,
-                during / after
-            ));
+                during / after,
+                during / away,
+                during / beside,
+            );
         }
-        println!(
-            "  {what} while it is replayed ÷ afterwards: {}",
-            shares.join(", ")
-        );
     }
 }
 
