@@ -128,8 +128,10 @@ async fn settle(world: &World, history: &History, runtime: &Runtime, db: &Databa
                     return false;
                 }
             }
-            if store.parked > 0 {
-                retry_parked(history, db, store.role).await;
+        }
+        for parked in db.parked_writes() {
+            if let Err(error) = db.retry_parked(parked.role, parked.version).await {
+                history.note(&format!("a retry failed: {error}"));
             }
         }
         if quiet {
@@ -140,13 +142,6 @@ async fn settle(world: &World, history: &History, runtime: &Runtime, db: &Databa
             return false;
         }
         runtime.sleep(Duration::from_secs(1)).await;
-    }
-}
-
-async fn retry_parked(history: &History, db: &DatabaseManager, role: Role) {
-    for version in history.operations().iter().filter_map(|o| o.version) {
-        // Most are not parked, which is the error.
-        drop(db.retry_parked(role, version).await);
     }
 }
 
