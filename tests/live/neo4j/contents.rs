@@ -245,7 +245,9 @@ async fn neo4j_drops_a_collection_without_leaving_anything() {
             upsert(1, Document::new(format!("{number}")).references(references))
         })
         .collect();
-    write(&*store, &documents).await.unwrap();
+    for part in documents.chunks(100) {
+        write(&*store, part).await.unwrap();
+    }
     let request = dbmanager_core::backend::ApplyRequest::new(
         other.clone(),
         1,
