@@ -71,11 +71,20 @@ impl History {
 
     /// From now on a content may be seen under a newer version than its operation got.
     pub fn repairing(&self) {
-        self.lock().repaired = true;
+        let mut inner = self.lock();
+        let moment = inner.tick();
+        inner.repaired.get_or_insert(moment);
     }
 
     pub fn was_repaired(&self) -> bool {
-        self.lock().repaired
+        self.lock().repaired.is_some()
+    }
+
+    /// Whether a repair had begun at this moment.
+    pub fn was_repaired_before(&self, moment: u64) -> bool {
+        self.lock()
+            .repaired
+            .is_some_and(|repaired| repaired < moment)
     }
 
     /// Takes down an operation that is about to be sent, and gives it its number; a key of its own

@@ -274,6 +274,7 @@ fn judge_history(history: &History, place: &Place) -> Verdict {
         .iter()
         .enumerate()
         .filter(|(_, operation)| operation.concerns(place))
+        .filter(|(_, operation)| !was_overtaken_by_a_repair(history, operation))
         .filter_map(|(number, operation)| write_call(number, operation));
     let reads = history.reads();
     let reads = reads
@@ -304,6 +305,20 @@ fn meets(state: Option<usize>, expected: Expected) -> bool {
         Expected::Anything => true,
         Expected::Absent => state.is_none(),
         Expected::Content(number) => state == Some(number),
+    }
+}
+
+/// Whether it was refused for a version that a repair may have replaced: the content that it
+/// expected may have been there all the same.
+fn was_overtaken_by_a_repair(history: &History, operation: &Operation) -> bool {
+    match (operation.expected, operation.outcome) {
+        (
+            Expected::Content(_),
+            Outcome::Rejected {
+                failed_precondition: Some(moment),
+            },
+        ) => history.was_repaired_before(moment),
+        _ => false,
     }
 }
 

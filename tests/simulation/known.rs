@@ -25,8 +25,8 @@ pub struct Known {
     pub left_over: BTreeSet<(Role, CollectionKey)>,
     /// Operations whose content was sent to a store.
     pub shown: BTreeSet<usize>,
-    /// The content of a document may be written again as a new version.
-    pub repaired: bool,
+    /// The moment from which on the content of a document may be written again as a new version.
+    pub repaired: Option<u64>,
     pub violation: Option<String>,
 }
 
@@ -69,7 +69,7 @@ impl Known {
     /// The content of an operation was seen under a version.
     pub fn check_shown(&mut self, number: usize, version: Version) -> Option<Problem> {
         self.shown.insert(number);
-        let repaired = self.repaired;
+        let repaired = self.repaired.is_some();
         let operation = &mut self.operations[number];
         if matches!(operation.outcome, Outcome::Rejected { .. }) {
             return Some((
