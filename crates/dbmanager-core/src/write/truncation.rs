@@ -67,7 +67,7 @@ pub(crate) async fn truncate_all(room: &WriteRoom) -> Result<(), String> {
 /// Lets go of what may go, at most a round; how many entries.
 async fn truncate_round(room: &WriteRoom) -> Result<usize, String> {
     let openings = openings(room);
-    let versions = room.backlog.truncation_candidates(ROUND);
+    let versions = candidates(room).await;
     let Some(highest) = versions.iter().max().copied() else {
         return Ok(0);
     };
@@ -94,6 +94,24 @@ async fn truncate_round(room: &WriteRoom) -> Result<usize, String> {
         room.backlog.remove(versions);
     }
     Ok(versions.len())
+}
+
+/// What may go, without versions whose older ones may not be shown yet: those would come back to
+/// reads, and to the stores of a manager that opens next, once the newer one was let go of alone.
+async fn candidates(room: &WriteRoom) -> Vec<Version> {
+    let mut known = room.journal.mark();
+    if room.journal.shared().is_some() {
+        known = known.min(room.backlog.followed());
+    }
+    // All below the mark was appended by somebody who has begun before.
+    room.appends.shown().await;
+    let mut versions = room.backlog.truncation_candidates(ROUND);
+    let found = versions.len();
+    versions.retain(|version| *version <= known);
+    if versions.len() < found {
+        room.backlog.truncatable.notify_one();
+    }
+    versions
 }
 
 fn confirms(room: &WriteRoom, role: Role) -> bool {
