@@ -68,9 +68,9 @@ async fn a_store_that_is_back_is_waited_for_though_it_had_nothing_left_to_receiv
     eventually("it is applied", || vector.applies() > 0).await;
     vector.set(Mode::Down);
     eventually("the circuit opens", || {
-        db.health().stores.iter().any(|store| {
-            store.role == Role::Vector && matches!(store.circuit, CircuitState::Open { .. })
-        })
+        let health = db.health();
+        let vector = health.store(Role::Vector).unwrap();
+        matches!(vector.circuit, CircuitState::Open { .. })
     })
     .await;
     vector.set(Mode::Up);

@@ -96,8 +96,8 @@ async fn truncate_round(room: &WriteRoom) -> Result<usize, String> {
     Ok(versions.len())
 }
 
-/// What may go, without versions whose older ones may not be shown yet: those would come back to
-/// reads, and to the stores of a manager that opens next, once the newer one was let go of alone.
+/// What may go, without versions whose older ones may not be shown yet: with the newer one let go of
+/// alone, those would come back to reads, here and in a manager that opens next.
 async fn candidates(room: &WriteRoom) -> Vec<Version> {
     let mut known = room.journal.mark();
     if room.journal.shared().is_some() {
