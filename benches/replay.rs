@@ -38,7 +38,7 @@ const DOCUMENTS: u64 = 40_000;
 /// Documents journaled at once while the store is away.
 const WRITTEN_AT_ONCE: usize = 1_000;
 /// Each is measured so often, in turns, so that what else the machine does falls on all.
-const ROUNDS: u64 = 3;
+const ROUNDS: u64 = 5;
 /// Numbers of documents that the foreground writes, above all others.
 const FOREGROUND: u64 = 1 << 40;
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -146,6 +146,8 @@ struct Round {
     raw: f64,
     replay: f64,
     opening: f64,
+    /// As `replay`, while others write and read.
+    beside_others: f64,
     away: Times,
     during: Times,
     after: Times,
@@ -175,7 +177,9 @@ async fn round(role: Role, service: &str, count: u64) -> Round {
     let further = numbered(count + 1..2 * count + 1);
     let (written, away) = write_without(role, directory, further, count / 40).await;
     let db = open(config()).await;
+    let started = Instant::now();
     let during = foreground_while(&db, 2 * FOREGROUND, count, caught_up(&db, &written)).await;
+    let beside_others = started.elapsed();
     // Letting go of what was replayed is a part of it.
     while db.health().journal.entries > 0 {
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -189,6 +193,7 @@ async fn round(role: Role, service: &str, count: u64) -> Round {
         raw: raw.as_secs_f64(),
         replay: replay.as_secs_f64(),
         opening: opening.as_secs_f64(),
+        beside_others: beside_others.as_secs_f64(),
         away,
         during,
         after,
@@ -207,8 +212,9 @@ fn print(role: Role, count: u64, rounds: &mut [Round]) {
     let (raw, replay) = (rate(of(|round| round.raw)), rate(of(|round| round.replay)));
     println!(
         "{role}: replayed {replay:.0} documents/s, applied without a journal {raw:.0}: {:.2}; \
-         opened with the backlog in {:.2} s",
+         {:.0} while others write; opened with the backlog in {:.2} s",
         of(|round| round.replay / round.raw).recip(),
+        rate(of(|round| round.beside_others)),
         of(|round| round.opening),
     );
     for (what, times) in [

@@ -5,6 +5,7 @@ mod admission;
 mod appends;
 mod backlog;
 mod decide;
+mod pace;
 mod prepare;
 mod reconcile;
 mod route;

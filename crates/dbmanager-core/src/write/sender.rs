@@ -10,6 +10,7 @@ use tracing::Instrument;
 use super::{
     WriteRoom,
     backlog::{DocumentKey, Participation, Sending, Sent},
+    pace::Pace,
     reconcile::{reconcile, unreadable_journal},
 };
 use crate::{
@@ -43,6 +44,7 @@ pub(crate) async fn run_sender(room: Arc<WriteRoom>, store: Arc<Store>) {
         failures: 0,
         alone: 0,
         loaded: HashMap::new(),
+        pace: Pace::default(),
     };
     while !sender.room.is_closing() {
         if !sender.room.is_sender() {
@@ -89,6 +91,7 @@ struct Sender {
     alone: usize,
     /// Contents of the batch that is sent next, as far as the journal was read for them.
     loaded: HashMap<Version, DocumentState>,
+    pace: Pace,
 }
 
 impl Sender {
@@ -234,7 +237,11 @@ impl Sender {
         let mut batch = first;
         let mut before = Results::new();
         loop {
+            let started = self.room.runtime.monotonic();
             let collection = batch[0].document.collection.clone();
+            // Nobody waits for what is so old that it is not in memory.
+            let is_old = |sending: &Sending| sending.newest.content.is_none();
+            let replays = batch.iter().any(is_old);
             let sent: Vec<(DocumentKey, Version)> = batch
                 .iter()
                 .map(|sending| (sending.document.clone(), sending.newest.version))
@@ -251,7 +258,7 @@ impl Sender {
                     (Err(error), Vec::new())
                 }
             };
-            let (results, failure) = match outcome {
+            let (mut results, failure) = match outcome {
                 Ok(results) => {
                     // It works: what it does not take of a batch must not slow down all others
                     // more and more.
@@ -267,6 +274,10 @@ impl Sender {
                 self.record(results).await;
                 return Err(error);
             }
+            if replays {
+                let took = self.room.runtime.monotonic().saturating_sub(started);
+                results = self.give_way(results, took).await;
+            }
             match next.first() {
                 Some(first) if !first.document.is_drop() => (batch, before) = (next, results),
                 Some(_) => {
@@ -279,6 +290,25 @@ impl Sender {
                 }
             }
         }
+    }
+
+    /// Rests if others write, with everything recorded that they may wait for; what is left to be
+    /// recorded.
+    async fn give_way(&mut self, results: Results, took: Duration) -> Results {
+        let role = self.store.role;
+        let mark = self.room.journal.mark();
+        let lag = self.room.backlog.lag(role).saturating_sub(results.len());
+        let Some(rest) = self.pace.rest(results.len(), took, mark, lag) else {
+            return results;
+        };
+        self.record(results).await;
+        let closing = self.room.closing();
+        tokio::select! {
+            biased;
+            () = self.room.runtime.sleep(rest) => {}
+            () = closing => {}
+        }
+        Results::new()
     }
 
     /// Records what became of a batch, and takes and loads the next one, if one is wanted.

@@ -15,8 +15,8 @@ const ROUND: usize = 20_000;
 /// Entries that the journal lets go of in one transaction: appends wait for it.
 const TRANSACTION: usize = 250;
 /// The wait that lets a round grow, since each one costs a disk sync per store and for the journal,
-/// while which none of them is written.
-const GATHER: Duration = Duration::from_millis(500);
+/// while which none of them is written: a store that is being caught up is the slower for it.
+const GATHER: Duration = Duration::from_secs(2);
 /// The wait after a failed round.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
@@ -153,4 +153,113 @@ async fn make_durable(
         progress.push((store.role, store.store_id(), version));
     }
     Ok(progress)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::{
+        Runtime,
+        backend::DocumentState,
+        journal::{
+            AppendRequest, Appended, Change, EmbeddedJournal, EntryHeader, Journal, JournalOptions,
+            JournalSource, MemoryStorage,
+        },
+        model::{CollectionOptions, Level},
+        write::{
+            WriteParts, WriteSettings,
+            backlog::{DocumentKey, Sent},
+        },
+    };
+
+    /// A room without stores, and without tasks that would come before the test.
+    async fn room() -> Arc<WriteRoom> {
+        let runtime = Runtime::tokio();
+        let storage = JournalSource::Storage(Arc::new(MemoryStorage::new()));
+        let options = JournalOptions::default();
+        let journal = EmbeddedJournal::open(storage, options, runtime.clone());
+        let parts = WriteParts {
+            runtime,
+            journal: journal.await.unwrap(),
+            stores: Vec::new(),
+            disabled: Vec::new(),
+            settings: WriteSettings {
+                level: Level::Quorum,
+                timeout: Duration::from_secs(1),
+                batch_size: 100,
+                disabled_backlog: 100,
+                max_in_flight: 100,
+            },
+            embedder: None,
+            cache: None,
+            sends: true,
+        };
+        let room = WriteRoom::start(parts).await.unwrap();
+        room.begin_close();
+        let role = Role::Relational;
+        room.backlog.set_participation(role, Participation::Full);
+        room
+    }
+
+    /// Two versions of one document, durable and not shown.
+    async fn two_versions(journal: &dyn Journal) -> [EntryHeader; 2] {
+        let created = journal.create_collection("c", CollectionOptions::new());
+        let collection = created.await.unwrap().0.key;
+        let runtime = Runtime::tokio();
+        let request = || AppendRequest {
+            operation_id: runtime.new_operation_id(),
+            idempotency_key: None,
+            collection: collection.clone(),
+            id: "d".into(),
+            change: Change::Delete,
+            precondition: None,
+        };
+        let answers = journal.append(vec![request(), request()]).await;
+        let headers = answers.into_iter().map(|answer| match answer {
+            Ok(Appended::New(header)) => header,
+            other => panic!("not a new entry: {other:?}"),
+        });
+        headers.collect::<Vec<_>>().try_into().unwrap()
+    }
+
+    fn confirm(room: &WriteRoom, header: &EntryHeader) {
+        let key = DocumentKey::new(header.collection.clone(), Arc::clone(&header.id));
+        let confirmed = vec![(key, header.version, Sent::Confirmed)];
+        room.backlog.record(Role::Relational, confirmed);
+    }
+
+    #[tokio::test]
+    async fn a_version_stays_while_an_older_one_may_be_yet_to_be_shown() {
+        let room = room().await;
+        let [older, newer] = two_versions(&*room.journal).await;
+        let append = room.appends.begin();
+        room.backlog
+            .insert(newer.clone(), Some(DocumentState::Deleted));
+        confirm(&room, &newer);
+        let mut candidates = Box::pin(candidates(&room));
+        assert!(candidates.as_mut().now_or_never().is_none());
+        room.backlog
+            .insert(older.clone(), Some(DocumentState::Deleted));
+        drop(append);
+        assert_eq!(candidates.await, [older.version, newer.version]);
+    }
+
+    #[tokio::test]
+    async fn a_version_stays_that_was_issued_while_appends_were_waited_for() {
+        let room = room().await;
+        let append = room.appends.begin();
+        let mut candidates = Box::pin(candidates(&room));
+        assert!(candidates.as_mut().now_or_never().is_none());
+        let [_, newer] = two_versions(&*room.journal).await;
+        room.backlog
+            .insert(newer.clone(), Some(DocumentState::Deleted));
+        confirm(&room, &newer);
+        drop(append);
+        assert_eq!(candidates.await, []);
+        // It is not forgotten: the next round has it.
+        let again = super::candidates(&room).await;
+        assert_eq!(again, [newer.version]);
+    }
 }

@@ -391,6 +391,11 @@ impl Backlog {
 
     /// Whether the store has confirmed every live entry it is sent.
     pub(crate) fn is_caught_up(&self, role: Role) -> bool {
-        self.lock().lagging[slot(role)] == 0
+        self.lag(role) == 0
+    }
+
+    /// How many documents the store has yet to confirm the newest version of.
+    pub(crate) fn lag(&self, role: Role) -> usize {
+        self.lock().lagging[slot(role)]
     }
 }
