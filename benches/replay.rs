@@ -233,21 +233,24 @@ fn print(role: Role, count: u64, rounds: &mut [Round]) {
                         .collect(),
                 )
             };
-            let parts: [fn(&mut Round) -> &mut Times; 4] = [
-                |round| &mut round.during,
-                |round| &mut round.after,
-                |round| &mut round.away,
-                |round| &mut round.beside,
-            ];
-            let [during, after, away, beside] = parts.map(&mut of);
-            println!(
-                "  {what} p{:.0} {during:.2} ms while it is replayed; ÷ {after:.2} afterwards = {:.2}, \
-                 ÷ {away:.2} while it is away = {:.2}, ÷ {beside:.2} beside another store = {:.2}",
-                share * 100.0,
-                during / after,
-                during / away,
-                during / beside,
+            let during = of(|round| &mut round.during);
+            print!(
+                "  {what} p{:.0} {during:.2} ms while it is replayed",
+                share * 100.0
             );
+            let others: [(&str, fn(&mut Round) -> &mut Times); 3] = [
+                ("afterwards", |round| &mut round.after),
+                ("while it is away", |round| &mut round.away),
+                ("beside another store", |round| &mut round.beside),
+            ];
+            for (when, times) in others {
+                let other = of(times);
+                // While the authority is away there are no reads.
+                if other.is_finite() {
+                    print!("; ÷ {other:.2} {when} = {:.2}", during / other);
+                }
+            }
+            println!();
         }
     }
 }
