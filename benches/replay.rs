@@ -217,42 +217,40 @@ fn print(role: Role, count: u64, rounds: &mut [Round]) {
         rate(of(|round| round.beside_others)),
         of(|round| round.opening),
     );
-    for (what, times) in [
-        (
-            "write",
-            (|times: &mut Times| &mut times.write) as fn(&mut Times) -> &mut Vec<f64>,
-        ),
-        ("read", |times| &mut times.read),
-    ] {
-        for share in [0.5, 0.99] {
-            let mut of = |part: fn(&mut Round) -> &mut Times| {
-                let rounds = rounds.iter_mut();
-                median(
-                    rounds
-                        .map(|round| percentile(times(part(round)), share) * 1e3)
-                        .collect(),
-                )
-            };
-            let during = of(|round| &mut round.during);
-            print!(
-                "  {what} p{:.0} {during:.2} ms while it is replayed",
-                share * 100.0
-            );
-            let others: [(&str, fn(&mut Round) -> &mut Times); 3] = [
-                ("afterwards", |round| &mut round.after),
-                ("while it is away", |round| &mut round.away),
-                ("beside another store", |round| &mut round.beside),
-            ];
-            for (when, times) in others {
-                let other = of(times);
-                // While the authority is away there are no reads.
-                if other.is_finite() {
-                    print!("; ÷ {other:.2} {when} = {:.2}", during / other);
-                }
-            }
-            println!();
+    for share in [0.5, 0.99] {
+        print_times("write", share, rounds, |times| &mut times.write);
+        print_times("read", share, rounds, |times| &mut times.read);
+    }
+}
+
+/// A part of a round in which the foreground was measured.
+type Part = fn(&mut Round) -> &mut Times;
+
+fn print_times(what: &str, share: f64, rounds: &mut [Round], of: fn(&mut Times) -> &mut Vec<f64>) {
+    let mut milliseconds = |part: Part| {
+        let rounds = rounds.iter_mut();
+        median(
+            rounds
+                .map(|round| percentile(of(part(round)), share) * 1e3)
+                .collect(),
+        )
+    };
+    let during = milliseconds(|round| &mut round.during);
+    let share = share * 100.0;
+    print!("  {what} p{share:.0} {during:.2} ms while it is replayed");
+    let others: [(&str, Part); 3] = [
+        ("afterwards", |round| &mut round.after),
+        ("while it is away", |round| &mut round.away),
+        ("beside another store", |round| &mut round.beside),
+    ];
+    for (when, part) in others {
+        let other = milliseconds(part);
+        // While the authority is away there are no reads.
+        if other.is_finite() {
+            print!("; ÷ {other:.2} {when} = {:.2}", during / other);
         }
     }
+    println!();
 }
 
 /// `cargo bench --bench replay -- vector` measures that role alone.
