@@ -59,6 +59,50 @@ async fn a_new_write_does_not_stand_behind_a_long_backlog() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_backlog_gives_way_to_those_who_write() {
+    let rig = Rig::new();
+    let vector = rig.switch(Role::Vector);
+    let db = rig.open().await;
+    vector.set(Mode::Down);
+    for batch in 0..12 {
+        let documents = (0..500).map(|n| document(&format!("{batch}-{n}")));
+        for answer in db.store_documents("c", documents).await.unwrap() {
+            answer.unwrap();
+        }
+    }
+    // Opened anew, nothing of it is in memory.
+    db.close(Duration::from_secs(10)).await.unwrap();
+    let db = rig.open().await;
+    vector.set(Mode::Slow);
+    let before = vector.applies();
+    eventually("it is tried again", || vector.applies() > before).await;
+    let applies_within_two_seconds = async || {
+        let before = vector.applies();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        vector.applies() - before
+    };
+    let alone = applies_within_two_seconds().await;
+    let writing = async {
+        for n in 0.. {
+            let write = db.store_document("d", document(&n.to_string()));
+            write.await.unwrap();
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let beside_others = tokio::select! {
+        () = writing => unreachable!("it goes on and on"),
+        applies = applies_within_two_seconds() => applies,
+    };
+    assert!((18..=20).contains(&alone), "{alone} batches alone");
+    // It rests after old documents as long as they took, and not after new ones.
+    assert!(
+        (10..=15).contains(&beside_others),
+        "{beside_others} batches beside those who write"
+    );
+    eventually("the vector store catches up", || caught_up(&db)).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_store_that_is_back_is_waited_for_though_it_had_nothing_left_to_receive() {
     let rig = Rig::new();
     let db = rig.open().await;
