@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dbmanager_core::{
-    CircuitState, DatabaseManager,
+    CircuitState, DatabaseManager, ErrorKind,
     model::{Level, Role},
 };
 
@@ -189,6 +189,27 @@ async fn a_store_that_lost_a_collection_gets_it_again_with_the_next_write() {
     rig.place(Role::Graph).restore(&empty);
     let receipt = write("b").await;
     assert!(receipt.is_ok(), "{receipt:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_journal_found_full_has_let_go_of_what_may_go_when_it_said_to_try_again() {
+    let rig = Rig::new();
+    let config = rig.config();
+    let config = config.adjust(|settings| settings.journal.max_entries = Some(10));
+    let db = rig.builder_with(config).open().await.unwrap();
+    let write = async |n: u64| {
+        let write = db.store_document("c", document(&n.to_string()));
+        write.level(Level::All).await
+    };
+    let mut rejected = 0;
+    for n in 0..100 {
+        let Err(error) = write(n).await else { continue };
+        rejected += 1;
+        assert_eq!(error.kind(), ErrorKind::Overloaded, "{error}");
+        tokio::time::sleep(error.retry_after().unwrap()).await;
+        write(n).await.unwrap();
+    }
+    assert!((5..=10).contains(&rejected), "{rejected} were rejected");
 }
 
 #[tokio::test(start_paused = true)]

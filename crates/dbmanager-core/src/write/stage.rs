@@ -146,8 +146,12 @@ impl WriteRoom {
             .zip(contents)
             .zip(operations)
         {
-            if let Ok(Appended::New(header)) = &answer {
-                self.backlog.insert(header.clone(), Some(content));
+            match &answer {
+                Ok(Appended::New(header)) => self.backlog.insert(header.clone(), Some(content)),
+                Err(error) if *error.kind() == JournalErrorKind::Full => {
+                    self.journal_full.notify_one();
+                }
+                _ => {}
             }
             results.push((
                 index,

@@ -14,7 +14,7 @@ use crate::{
 const ROUND: usize = 20_000;
 /// Entries that the journal lets go of in one transaction: appends wait for it.
 const TRANSACTION: usize = 250;
-/// The wait that lets a round grow, since each one costs a disk sync per store and for the journal,
+/// The wait that lets a round grow, unless a write finds the journal full meanwhile, since each one costs a disk sync per store and for the journal,
 /// while which none of them is written: a store that is being caught up is the slower for it.
 const GATHER: Duration = Duration::from_secs(2);
 /// The wait after a failed round.
@@ -50,6 +50,8 @@ pub(crate) async fn run_truncation(room: Arc<WriteRoom>) {
         tokio::select! {
             biased;
             () = room.runtime.sleep(wait) => {}
+            // After a failure asking more often would help nobody.
+            () = room.journal_full.notified(), if wait == GATHER => {}
             () = room.closing() => {}
         }
     }
