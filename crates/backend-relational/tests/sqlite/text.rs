@@ -1,0 +1,154 @@
+//! Full text: which words are found, in what order, and what if the index is damaged.
+
+use std::sync::Arc;
+
+use dbmanager_core::{
+    backend::{BackendErrorKind, ListRequest, TextSearchRequest},
+    model::{CollectionOptions, Document, Tokenizer, field},
+};
+use rusqlite::Connection;
+
+use super::{FILE, apply, create, key, open, sample, texts, upsert};
+
+#[tokio::test]
+async fn words_are_words_whatever_they_look_like() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path()).await.unwrap();
+    create(&store, CollectionOptions::new()).await;
+    let documents = [
+        ("1", "running dogs"),
+        ("2", "a near miss"),
+        ("3", "Café society"),
+    ];
+    let mutations = documents
+        .iter()
+        .map(|(id, text)| upsert(1, Document::new(*id).text(*text)))
+        .collect();
+    apply(&store, mutations).await;
+    assert_eq!(texts(&store, "run").await, ["1"]);
+    assert_eq!(texts(&store, "cafe").await, ["3"]);
+    assert_eq!(texts(&store, "cafe\u{301}").await, ["3"]);
+    for hostile in [
+        "dog*",
+        "\"dog",
+        "dog\"",
+        "text:dog",
+        "dog NOT dog",
+        "(dog",
+        "dog)",
+        "dog AND zebra",
+        "^dog",
+        "-dog",
+        "dog + 7",
+        "'dog'",
+        "{text}: dog",
+        "dog NEAR/0 zebra",
+    ] {
+        assert!(
+            texts(&store, hostile).await.contains(&"1".to_owned()),
+            "{hostile}"
+        );
+    }
+    assert_eq!(texts(&store, "NEAR").await, ["2"]);
+    assert_eq!(texts(&store, "zebra").await, Vec::<String>::new());
+    assert_eq!(texts(&store, " * \" ").await, ["1", "2", "3"]);
+}
+
+#[tokio::test]
+async fn scores_rank_repeated_and_rare_words_higher_and_ties_by_id() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path()).await.unwrap();
+    create(&store, CollectionOptions::new()).await;
+    let documents = [
+        ("z", "rare common filler"),
+        ("c", "common filler filler"),
+        ("b", "common filler filler"),
+        ("a", "other filler filler"),
+        ("d", "nothing like it here"),
+        ("e", "still nothing like it"),
+        ("f", "and nothing once more"),
+    ];
+    let mutations = documents
+        .iter()
+        .map(|(id, text)| upsert(1, Document::new(*id).text(*text)))
+        .collect();
+    apply(&store, mutations).await;
+    assert_eq!(texts(&store, "common rare").await, ["z", "b", "c"]);
+    let search = |text: &str, limit| store.search_text(TextSearchRequest::new(key(), text, limit));
+    let once = search("common other", 10).await.unwrap();
+    let twice = search("common common other", 10).await.unwrap();
+    let score = |hits: &[dbmanager_core::backend::TextHit], id: &str| {
+        hits.iter().find(|hit| &*hit.id == id).unwrap().score
+    };
+    assert!(score(&once, "b") > 0.0);
+    assert!(score(&twice, "b") > 1.9 * score(&once, "b"));
+    assert!((score(&twice, "a") - score(&once, "a")).abs() < 1e-12);
+    let cut = search("common", 2).await.unwrap();
+    assert_eq!(
+        cut.iter().map(|hit| &*hit.id).collect::<Vec<_>>(),
+        ["b", "c"]
+    );
+
+    let restricted = TextSearchRequest::new(key(), "common", 10)
+        .restrict_to([Arc::from("c"), Arc::from("a"), Arc::from("absent")])
+        .filter(Some(Arc::new(!field("year").exists())));
+    let hits = store.search_text(restricted.clone()).await.unwrap();
+    assert_eq!(hits.len(), 1);
+    assert_eq!(
+        hits[0].score,
+        score(&search("common", 10).await.unwrap(), "c")
+    );
+    let excluded = restricted.filter(Some(Arc::new(field("year").exists())));
+    assert_eq!(store.search_text(excluded).await.unwrap(), []);
+    let listed =
+        TextSearchRequest::new(key(), "", 10).restrict_to([Arc::from("c"), Arc::from("a")]);
+    let hits = store.search_text(listed).await.unwrap();
+    assert_eq!(
+        hits.iter().map(|hit| &*hit.id).collect::<Vec<_>>(),
+        ["a", "c"]
+    );
+    assert!(hits.iter().all(|hit| hit.score == 0.0));
+}
+
+#[tokio::test]
+async fn each_tokenizer_finds_what_it_is_for() {
+    for (tokenizer, text, found, absent) in [
+        (Tokenizer::Unicode, "Die Häuser rannten", "hauser", "rannte"),
+        (Tokenizer::Trigram, "数据库的恢复测试", "恢复测", "恢测试"),
+        (Tokenizer::Trigram, "crash-recovery", "cover", "carv"),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let store = open(directory.path()).await.unwrap();
+        create(&store, CollectionOptions::new().tokenizer(tokenizer)).await;
+        apply(&store, vec![upsert(1, Document::new("a").text(text))]).await;
+        assert_eq!(texts(&store, found).await, ["a"], "{found}");
+        assert_eq!(
+            texts(&store, absent).await,
+            Vec::<String>::new(),
+            "{absent}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_full_text_index_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path()).await.unwrap();
+    create(&store, CollectionOptions::new()).await;
+    apply(&store, vec![upsert(1, sample())]).await;
+    let raw = Connection::open(directory.path().join(FILE)).unwrap();
+    let changed = raw
+        .execute("DELETE FROM full_text_1_data WHERE id > 10", [])
+        .unwrap();
+    assert!(changed > 0);
+    let error = store
+        .fingerprints(ListRequest::new(key(), 10))
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), BackendErrorKind::Damaged);
+    assert_eq!(
+        error.message(),
+        "the full-text index full_text_1 does not hold the words of its documents; to build it \
+         anew: INSERT INTO full_text_1 (full_text_1) VALUES ('rebuild')"
+    );
+}
