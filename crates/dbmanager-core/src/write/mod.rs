@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 use admission::Admission;
 use appends::Appends;
@@ -43,8 +43,7 @@ use crate::{
 
 /// Live entries read from the journal at once when it is opened.
 const RECOVERY_PAGE: usize = 2_000;
-/// When a write that found the journal full is worth another try: what may go is let go of at once,
-/// or within two seconds by another instance.
+/// When a write that found the journal full is worth another try: two rounds of truncation later.
 const RETRY_WHEN_FULL: Duration = Duration::from_secs(1);
 
 /// The knobs of the write route.
@@ -75,8 +74,6 @@ pub(crate) struct WriteRoom {
     sharing: Option<Sharing>,
     catalogue: RwLock<Catalogue>,
     appends: Appends,
-    /// A write found the journal full.
-    journal_full: Notify,
     closing: watch::Sender<bool>,
     fenced: Mutex<Option<Error>>,
     tasks: Mutex<Vec<TaskHandle<()>>>,
@@ -132,7 +129,6 @@ impl WriteRoom {
             sharing: shared.then(|| Sharing::new(parts.sends)),
             catalogue: RwLock::default(),
             appends: Appends::default(),
-            journal_full: Notify::new(),
             closing: watch::Sender::new(false),
             fenced: Mutex::new(None),
             tasks: Mutex::new(Vec::new()),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::model::Version;
 
-/// The longest rest: while it rests, the store is not for anybody else either.
+/// The longest rest: meanwhile the store is not for anybody else, such as a rebuild, either.
 const LONGEST: Duration = Duration::from_millis(100);
 
 /// When a sender rests between two batches of a backlog.
@@ -32,7 +32,7 @@ impl Pace {
         let written = std::mem::replace(&mut self.mark, mark) < mark;
         let before = std::mem::replace(&mut self.lag, lag);
         let shorter = before.saturating_sub(lag) >= batch.div_ceil(2);
-        (written && shorter).then(|| took.min(LONGEST))
+        (written && shorter && lag > 0).then(|| took.min(LONGEST))
     }
 }
 
@@ -53,6 +53,13 @@ mod tests {
         assert_eq!(pace.rest(100, TOOK, version(2), 901), Some(TOOK));
         let long = Duration::from_secs(10);
         assert_eq!(pace.rest(100, long, version(3), 802), Some(LONGEST));
+    }
+
+    #[test]
+    fn the_last_batch_is_not_rested_after() {
+        let mut pace = Pace::default();
+        pace.rest(100, TOOK, version(1), 100);
+        assert_eq!(pace.rest(100, TOOK, version(2), 0), None);
     }
 
     #[test]

@@ -239,9 +239,7 @@ impl Sender {
         loop {
             let started = self.room.runtime.monotonic();
             let collection = batch[0].document.collection.clone();
-            // Nobody waits for what is so old that it is not in memory.
-            let is_old = |sending: &Sending| sending.newest.content.is_none();
-            let replays = batch.iter().any(is_old);
+            let spared = self.is_spared(&batch);
             let sent: Vec<(DocumentKey, Version)> = batch
                 .iter()
                 .map(|sending| (sending.document.clone(), sending.newest.version))
@@ -274,7 +272,7 @@ impl Sender {
                 self.record(results).await;
                 return Err(error);
             }
-            if replays {
+            if spared {
                 let took = self.room.runtime.monotonic().saturating_sub(started);
                 results = self.give_way(results, took).await;
             }
@@ -290,6 +288,18 @@ impl Sender {
                 }
             }
         }
+    }
+
+    /// Whether nobody waits for this store to take the batch, nor for what is written now: the
+    /// others reach the level that writes have unless they say otherwise.
+    fn is_spared(&self, batch: &[Sending]) -> bool {
+        let backlog = &self.room.backlog;
+        let required = backlog.required(self.room.settings.level);
+        let acknowledged = batch
+            .iter()
+            .filter(|sending| sending.held_by_others >= required);
+        acknowledged.count() * 2 >= batch.len()
+            && backlog.working_others(self.store.role) >= required
     }
 
     /// Rests if others write, with everything recorded that they may wait for; what is left to be

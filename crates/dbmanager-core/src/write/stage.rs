@@ -146,12 +146,8 @@ impl WriteRoom {
             .zip(contents)
             .zip(operations)
         {
-            match &answer {
-                Ok(Appended::New(header)) => self.backlog.insert(header.clone(), Some(content)),
-                Err(error) if *error.kind() == JournalErrorKind::Full => {
-                    self.journal_full.notify_one();
-                }
-                _ => {}
+            if let Ok(Appended::New(header)) = &answer {
+                self.backlog.insert(header.clone(), Some(content));
             }
             results.push((
                 index,

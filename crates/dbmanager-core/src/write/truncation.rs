@@ -14,9 +14,11 @@ use crate::{
 const ROUND: usize = 20_000;
 /// Entries that the journal lets go of in one transaction: appends wait for it.
 const TRANSACTION: usize = 250;
-/// The wait that lets a round grow, unless a write finds the journal full meanwhile, since each one costs a disk sync per store and for the journal,
-/// while which none of them is written: a store that is being caught up is the slower for it.
+/// The wait between two rounds, which lets the next one grow: each costs a disk sync per store and
+/// for the journal, and no store is written to meanwhile.
 const GATHER: Duration = Duration::from_secs(2);
+/// How often it is looked whether the journal needs room before.
+const LOOK: Duration = Duration::from_millis(500);
 /// The wait after a failed round.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
@@ -35,24 +37,34 @@ pub(crate) async fn run_truncation(room: Arc<WriteRoom>) {
         if let Err(error) = room.give_up_disabled().await {
             tracing::warn!(%error, "the roster cannot be written");
         }
-        let wait = match truncate_round(&room).await {
-            Ok(ROUND..) => {
-                room.backlog.truncatable.notify_one();
-                continue;
-            }
-            Ok(_) => GATHER,
+        match truncate_round(&room).await {
+            Ok(ROUND..) => room.backlog.truncatable.notify_one(),
+            Ok(_) => gather(&room).await,
             Err(error) => {
                 tracing::warn!(error, "the journal was not truncated");
                 room.backlog.truncatable.notify_one();
-                AFTER_FAILURE
+                rest(&room, AFTER_FAILURE).await;
             }
-        };
-        tokio::select! {
-            biased;
-            () = room.runtime.sleep(wait) => {}
-            // After a failure asking more often would help nobody.
-            () = room.journal_full.notified(), if wait == GATHER => {}
-            () = room.closing() => {}
+        }
+    }
+}
+
+async fn rest(room: &WriteRoom, duration: Duration) {
+    tokio::select! {
+        biased;
+        () = room.runtime.sleep(duration) => {}
+        () = room.closing() => {}
+    }
+}
+
+/// Waits until another round is worth it: for a while, or until half of the journal is taken.
+async fn gather(room: &WriteRoom) {
+    let until = room.runtime.monotonic() + GATHER;
+    while room.runtime.monotonic() < until && !room.is_closing() {
+        rest(room, LOOK).await;
+        let health = room.journal.health();
+        if health.entries > health.max_entries / 2 || health.bytes > health.max_bytes / 2 {
+            return;
         }
     }
 }

@@ -25,7 +25,7 @@ pub(crate) use self::types::{
 use crate::{
     backend::DocumentState,
     journal::{EntryHeader, ParkedEntry},
-    model::{ParkedWrite, Role, Version},
+    model::{Level, ParkedWrite, Role, Version},
 };
 
 /// Documents that are looked at for truncation while the lock is held.
@@ -392,6 +392,18 @@ impl Backlog {
     /// Whether the store has confirmed every live entry it is sent.
     pub(crate) fn is_caught_up(&self, role: Role) -> bool {
         self.lag(role) == 0
+    }
+
+    /// How many stores must hold a write of this level.
+    pub(crate) fn required(&self, level: Level) -> usize {
+        let inner = self.lock();
+        let enabled = inner.participation.iter().filter(|p| p.is_enabled());
+        level.required(enabled.count())
+    }
+
+    /// How many of the other stores acknowledge and work, as far as is known.
+    pub(crate) fn working_others(&self, role: Role) -> usize {
+        self.lock().working_others(slot(role))
     }
 
     /// How many documents the store has yet to confirm the newest version of.

@@ -82,6 +82,8 @@ pub(crate) struct Newest {
 pub(crate) struct Sending {
     pub(crate) document: DocumentKey,
     pub(crate) newest: Newest,
+    /// How many of the other stores have acknowledged it.
+    pub(crate) held_by_others: usize,
 }
 
 /// What became of a version at a store.

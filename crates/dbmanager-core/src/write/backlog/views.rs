@@ -20,6 +20,12 @@ fn newest(entries: &BTreeMap<Version, LiveEntry>, version: Version) -> Option<Ne
     })
 }
 
+/// The slots of the other stores.
+fn other_slots(index: usize) -> impl Iterator<Item = usize> {
+    let all = Role::ALL.into_iter().map(slot);
+    all.filter(move |other| *other != index)
+}
+
 impl Document {
     /// The version to send to a store in whose queue it stood; `None` if there is none (any more):
     /// a document may stand there twice, and the store may have been found to hold it meanwhile.
@@ -112,8 +118,15 @@ impl Inner {
             }) && (batch.is_empty() || !key.is_drop());
             if fits {
                 document.progress[index].take();
-                let document = key;
-                batch.push(Sending { document, newest });
+                let held_by_others = other_slots(index)
+                    .filter(|other| self.participation[*other] == Participation::Full)
+                    .filter(|other| document.progress[*other].confirmed >= newest.version)
+                    .count();
+                batch.push(Sending {
+                    document: key,
+                    newest,
+                    held_by_others,
+                });
             } else {
                 others.push(key);
             }
@@ -128,6 +141,17 @@ impl Inner {
             batch.reverse();
         }
         batch
+    }
+
+    /// How many of the other stores acknowledge, as far as is known.
+    pub(super) fn working_others(&self, index: usize) -> usize {
+        let works = |other: &usize| {
+            let queue = &self.queues[*other];
+            self.participation[*other] == Participation::Full
+                && queue.error.is_none()
+                && !queue.circuit_open
+        };
+        other_slots(index).filter(works).count()
     }
 
     /// Looks at so many documents that may have versions to let go of, and adds those.
