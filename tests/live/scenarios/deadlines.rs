@@ -8,7 +8,7 @@ use super::{
     documents::{document, id},
     ledger::Ledger,
     main_job::fill,
-    waiting::{until, within},
+    waiting::{let_go, until, within},
     world::World,
 };
 use crate::proxy::Fault;
@@ -21,15 +21,7 @@ pub(super) async fn run(world: World) {
     let db = world.open().await;
     let mut ledger = Ledger::default();
     fill(&db, &mut ledger, COLLECTION, 0..20).await;
-    until("the journal lets go of everything", async || {
-        let journal = db.health().journal;
-        if journal.entries == 0 {
-            Ok(())
-        } else {
-            Err(journal)
-        }
-    })
-    .await;
+    let_go(&db).await;
 
     world.proxy.set(Fault::HalfOpen).await;
     let queries = [

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::{
     documents::{self, GROUPS, document, group, id, own_word, revised},
     ledger::{Ledger, hits},
-    waiting::{PATIENCE, settled, until},
+    waiting::{PATIENCE, let_go, settled},
     world::{World, close},
 };
 
@@ -35,15 +35,7 @@ pub(super) async fn run(world: World) {
 
     drop_and_create_again(&db, &mut ledger).await;
     ledger.assert_held_by(&db).await;
-    until("the journal lets go of everything", async || {
-        let journal = db.health().journal;
-        if journal.entries == 0 {
-            Ok(())
-        } else {
-            Err(journal)
-        }
-    })
-    .await;
+    let_go(&db).await;
 
     close(db).await;
     let db = world.open().await;

@@ -9,7 +9,7 @@ use super::{
     documents::{document, id, own_word, revised},
     ledger::Ledger,
     main_job::{assert_found, fill},
-    waiting::{PATIENCE, store_health, until, within},
+    waiting::{PATIENCE, let_go, store_health, until, within},
     world::{World, close},
 };
 use crate::proxy::Fault;
@@ -23,15 +23,7 @@ pub(super) async fn run(world: World) {
     let db = world.open().await;
     let mut ledger = Ledger::default();
     fill(&db, &mut ledger, COLLECTION, 0..40).await;
-    until("the journal lets go of everything", async || {
-        let journal = db.health().journal;
-        if journal.entries == 0 {
-            Ok(())
-        } else {
-            Err(journal)
-        }
-    })
-    .await;
+    let_go(&db).await;
 
     world.proxy.set(Fault::Cut).await;
     let receipts = write(&db, &mut ledger, world.role()).await;

@@ -51,6 +51,19 @@ pub(super) async fn settled(db: &DatabaseManager) {
     .await;
 }
 
+/// Waits until the journal has let go of everything.
+pub(super) async fn let_go(db: &DatabaseManager) {
+    until("the journal lets go of everything", async || {
+        let journal = db.health().journal;
+        if journal.entries == 0 {
+            Ok(())
+        } else {
+            Err(journal)
+        }
+    })
+    .await;
+}
+
 /// Awaits what must end within a deadline, with a slack for a busy machine.
 ///
 /// # Panics

@@ -7,7 +7,7 @@ use super::{
     documents::{document, id},
     ledger::Ledger,
     main_job::{assert_found, fill},
-    waiting::{store_health, until},
+    waiting::{let_go, store_health, until},
     world::{World, close},
 };
 use crate::proxy::Fault;
@@ -25,15 +25,7 @@ pub(super) async fn run(world: World) {
         .unwrap();
     ledger.deleted(COLLECTION, &id(30));
     ledger.assert_held_by(&db).await;
-    until("the journal lets go of everything", async || {
-        let journal = db.health().journal;
-        if journal.entries == 0 {
-            Ok(())
-        } else {
-            Err(journal)
-        }
-    })
-    .await;
+    let_go(&db).await;
 
     let role = world.role();
     world.proxy.set(Fault::Cut).await;
