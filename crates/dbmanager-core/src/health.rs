@@ -293,11 +293,7 @@ impl Monitor {
         while !room.is_closing() {
             let results = self.probe_all(&room).await;
             self.observe(&room, results);
-            tokio::select! {
-                biased;
-                () = room.runtime.sleep(self.settings.interval) => {}
-                () = room.closing() => {}
-            }
+            room.rest(self.settings.interval).await;
         }
     }
 

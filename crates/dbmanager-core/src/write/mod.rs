@@ -424,6 +424,16 @@ impl WriteRoom {
         }
     }
 
+    /// Sleeps for so long, or until the room closes.
+    pub(crate) async fn rest(&self, duration: Duration) {
+        let closing = self.closing();
+        tokio::select! {
+            biased;
+            () = self.runtime.sleep(duration) => {}
+            () = closing => {}
+        }
+    }
+
     /// Stops taking writes and starting attempts.
     pub(crate) fn begin_close(&self) {
         self.closing.send_replace(true);

@@ -312,12 +312,7 @@ impl Sender {
             return results;
         };
         self.record(results).await;
-        let closing = self.room.closing();
-        tokio::select! {
-            biased;
-            () = self.room.runtime.sleep(rest) => {}
-            () = closing => {}
-        }
+        self.room.rest(rest).await;
         Results::new()
     }
 

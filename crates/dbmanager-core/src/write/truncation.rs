@@ -43,17 +43,9 @@ pub(crate) async fn run_truncation(room: Arc<WriteRoom>) {
             Err(error) => {
                 tracing::warn!(error, "the journal was not truncated");
                 room.backlog.truncatable.notify_one();
-                rest(&room, AFTER_FAILURE).await;
+                room.rest(AFTER_FAILURE).await;
             }
         }
-    }
-}
-
-async fn rest(room: &WriteRoom, duration: Duration) {
-    tokio::select! {
-        biased;
-        () = room.runtime.sleep(duration) => {}
-        () = room.closing() => {}
     }
 }
 
@@ -61,7 +53,7 @@ async fn rest(room: &WriteRoom, duration: Duration) {
 async fn gather(room: &WriteRoom) {
     let until = room.runtime.monotonic() + GATHER;
     while room.runtime.monotonic() < until && !room.is_closing() {
-        rest(room, LOOK).await;
+        room.rest(LOOK).await;
         let health = room.journal.health();
         if health.entries > health.max_entries / 2 || health.bytes > health.max_bytes / 2 {
             return;

@@ -302,11 +302,7 @@ pub(in crate::write) async fn run_publishing(room: Arc<WriteRoom>) {
             }
             Err(error) => {
                 tracing::debug!(%error, "confirmations are not published yet");
-                tokio::select! {
-                    biased;
-                    () = room.runtime.sleep(super::LOOK) => {}
-                    () = room.closing() => {}
-                }
+                room.rest(super::LOOK).await;
             }
         }
     }
