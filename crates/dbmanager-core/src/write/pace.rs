@@ -76,6 +76,7 @@ mod tests {
         pace.rest(100, TOOK, version(1), 1_000);
         assert_eq!(pace.rest(100, TOOK, version(60), 951), None);
         assert_eq!(pace.rest(100, TOOK, version(90), 901), Some(TOOK));
+        assert_eq!(pace.rest(101, TOOK, version(95), 851), None);
         assert_eq!(pace.rest(100, TOOK, version(400), 1_200), None);
     }
 }
