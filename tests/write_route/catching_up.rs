@@ -30,19 +30,23 @@ async fn what_a_store_is_found_to_hold_is_not_sent_again() {
     assert!(db.check_consistency().await.unwrap().is_consistent());
 }
 
+/// Stores batches of 500 documents.
+async fn store_batches(db: &DatabaseManager, batches: usize, level: Level) {
+    for batch in 0..batches {
+        let documents = (0..500).map(|n| document(&format!("{batch}-{n}")));
+        let write = db.store_documents("c", documents).level(level);
+        for answer in write.await.unwrap() {
+            answer.unwrap();
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_new_write_does_not_stand_behind_a_long_backlog() {
     let rig = Rig::new();
     let db = rig.open().await;
     rig.switch(Role::Vector).set(Mode::Down);
-    for batch in 0..4 {
-        let documents: Vec<_> = (0..500)
-            .map(|n| document(&format!("{batch}-{n}")))
-            .collect();
-        for answer in db.store_documents("c", documents).await.unwrap() {
-            answer.unwrap();
-        }
-    }
+    store_batches(&db, 4, Level::Quorum).await;
     rig.switch(Role::Vector).set(Mode::Slow);
     let vector = |db: &DatabaseManager| db.health().store(Role::Vector).unwrap().backlog;
     eventually("the vector store is back", || vector(&db) < 2_000).await;
@@ -63,12 +67,7 @@ async fn with_a_backlog(rig: &Rig) -> DatabaseManager {
     let vector = rig.switch(Role::Vector);
     let db = rig.open().await;
     vector.set(Mode::Down);
-    for batch in 0..12 {
-        let documents = (0..500).map(|n| document(&format!("{batch}-{n}")));
-        for answer in db.store_documents("c", documents).await.unwrap() {
-            answer.unwrap();
-        }
-    }
+    store_batches(&db, 12, Level::Quorum).await;
     vector.set(Mode::Slow);
     let before = vector.applies();
     eventually("it is tried again", || vector.applies() > before).await;
@@ -131,11 +130,7 @@ async fn what_the_others_have_not_acknowledged_is_sent_without_a_rest() {
     for role in Role::ALL {
         rig.switch(role).set(Mode::Slow);
     }
-    for batch in 0..12 {
-        let documents = (0..500).map(|n| document(&format!("{batch}-{n}")));
-        let write = db.store_documents("c", documents).level(Level::Journaled);
-        write.await.unwrap();
-    }
+    store_batches(&db, 12, Level::Journaled).await;
     let batches = batches_taken_beside_writing(&rig, &db, Level::Journaled).await;
     // Each store has to make the collection ready first.
     assert!((17..=20).contains(&batches), "{batches} batches");
