@@ -94,6 +94,21 @@ async fn an_older_copy_shows_its_older_progress() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_opening_at_once_lay_out_one_store() {
+    for server in Server::all() {
+        let database = server.database();
+        for round in 0..20 {
+            let prefix = format!("s{round}_");
+            let openings = (0..8).map(|_| database.open(&prefix));
+            for store in futures_util::future::join_all(openings).await {
+                store.unwrap();
+            }
+        }
+        database.behind_its_back().await.drop().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_that_open_one_store_see_each_other() {
     for server in Server::all() {
         let database = server.database();

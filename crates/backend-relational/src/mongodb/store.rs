@@ -28,13 +28,17 @@ const MAX_ROUNDS: usize = 20;
 pub(super) async fn check_layout(server: &Server, catalogue: &str) -> BackendResult<()> {
     let what = "read the store's layout";
     let one = FindOptions::builder().limit(1).build();
-    let found = server
-        .find(what, catalogue, doc! { "_id": STORE }, one.clone())
-        .await?;
-    if let Some(store) = found.first() {
+    // Whoever lays the store out writes its document first. Read in this order, anything without
+    // that document is foreign, whatever another opening writes meanwhile.
+    let used = !server
+        .find(what, catalogue, doc! {}, one.clone())
+        .await?
+        .is_empty();
+    let of_store = || server.find(what, catalogue, doc! { "_id": STORE }, one.clone());
+    if let Some(store) = of_store().await?.first() {
         return check_format(store, catalogue);
     }
-    if !server.find(what, catalogue, doc! {}, one).await?.is_empty() {
+    if used {
         return Err(unknown(catalogue));
     }
     let statement = doc! {
@@ -43,8 +47,15 @@ pub(super) async fn check_layout(server: &Server, catalogue: &str) -> BackendRes
         "upsert": true,
     };
     match upsert(server, catalogue, &statement).await? {
-        // Another one that opens the store for the first time was quicker, or neither.
-        Upserted::Done | Upserted::Refused => Ok(()),
+        // Another opening, perhaps of a newer version, may have been quicker.
+        Upserted::Done | Upserted::Refused => {}
+    }
+    match of_store().await?.first() {
+        Some(store) => check_format(store, catalogue),
+        None => Err(BackendError::new(
+            BackendErrorKind::Unavailable,
+            "the store's layout was removed while the store was opened",
+        )),
     }
 }
 
