@@ -1,6 +1,6 @@
 //! Versions, groups, preconditions, generations.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use futures_util::future::join_all;
 
@@ -10,7 +10,9 @@ use super::{
 };
 use crate::{
     backend::{DocumentState, Head},
-    journal::{AppendRequest, Appended, Change, EntryKind, JournalErrorKind, PreconditionRequest},
+    journal::{
+        AppendRequest, Appended, Change, Entry, EntryKind, JournalErrorKind, PreconditionRequest,
+    },
     model::{CollectionOptions, Precondition, Version},
 };
 
@@ -68,6 +70,51 @@ pub(super) async fn what_was_appended_reads_back_whole_and_in_order(bench: Bench
         );
         f.reopen().await?;
     }
+    Ok(())
+}
+
+pub(super) async fn entries_are_loaded_by_any_versions_in_any_order(bench: Bench) -> CaseResult {
+    let f = bench.fixture().await?;
+    let mut expected = BTreeMap::new();
+    for number in 0..64 {
+        let id = number.to_string();
+        let (change, state) = match number % 3 {
+            0 => (Change::Delete, DocumentState::Deleted),
+            _ => {
+                let record = record(&id, "text");
+                let state = DocumentState::Live(Arc::clone(&record));
+                (Change::Upsert(record), state)
+            }
+        };
+        let header = f.accepted(f.request(&id, change)).await?;
+        expected.insert(header.version, Entry { header, state });
+    }
+    // Gaps of one entry, of several, and of more than half of them.
+    let all: Vec<Version> = expected.keys().copied().collect();
+    let gone = [&all[3..4], &all[6..9], &all[12..50]].concat();
+    f.truncate(&gone).await?;
+    for version in &gone {
+        expected.remove(version);
+    }
+    let next = Version::from_u64(f.journal.mark().as_u64() + 1);
+    let strides = [1, 5, 7, 37, 63];
+    for stride in strides {
+        // Each of them once and the first twice, among versions that are not there.
+        let mut wanted: Vec<Version> = (0..=64).map(|step| all[step * stride % 64]).collect();
+        wanted.insert(20, next);
+        wanted.insert(40, Version::from_u64(1));
+        let loaded = f.journal.load(&wanted).await?;
+        let known: Vec<_> = wanted
+            .iter()
+            .map(|version| expected.get(version).cloned())
+            .collect();
+        ensure_eq!(loaded, known, "entries loaded in steps of {stride}");
+        // A few of many.
+        let few = &wanted[..2];
+        let loaded = f.journal.load(few).await?;
+        ensure_eq!(loaded, known[..2], "two entries loaded");
+    }
+    ensure_eq!(f.journal.load(&[]).await?, [], "no entries loaded");
     Ok(())
 }
 

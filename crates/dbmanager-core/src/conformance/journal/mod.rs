@@ -101,6 +101,7 @@ macro_rules! cases {
 cases! {
     false append:
         what_was_appended_reads_back_whole_and_in_order,
+        entries_are_loaded_by_any_versions_in_any_order,
         versions_rise_whatever_the_clock_does,
         a_full_counter_carries_and_the_mark_survives_truncation,
         the_last_version_is_the_last,

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::{
     super::{
-        AppendRequest, Appended, Change, Entry, EntryHeader, EntryKind, Journal, JournalError,
+        AppendRequest, Appended, Change, Entry, EntryHeader, Journal, JournalError,
         JournalErrorKind, JournalHealth, JournalResult, OperationLookup, ParkedEntry, RosterRecord,
         TruncateRequest,
     },
@@ -12,15 +12,13 @@ use super::{
     engine::Engine,
     failure::Failure,
     group::lookup_horizon,
+    load::load,
     queue::Size,
     tables::{self, ReadTable, Tables, meta, version_key},
 };
-use crate::{
-    backend::DocumentState,
-    model::{
-        Collection, CollectionKey, CollectionOptions, EmbeddingSpace, JournalId, OperationId,
-        StoreId, Version,
-    },
+use crate::model::{
+    Collection, CollectionKey, CollectionOptions, EmbeddingSpace, JournalId, OperationId, StoreId,
+    Version,
 };
 
 /// How much of a group an append takes.
@@ -169,10 +167,7 @@ impl Journal for EmbeddedJournal {
     async fn load(&self, versions: &[Version]) -> JournalResult<Vec<Option<Entry>>> {
         let versions = versions.to_vec();
         self.engine
-            .read(move |tables| {
-                let entries = versions.iter().map(|version| load_entry(tables, *version));
-                entries.collect()
-            })
+            .read(move |tables| load(tables, &versions))
             .await
     }
 
@@ -273,22 +268,4 @@ impl Engine {
         );
         tables.lookup(operation_id, horizon)
     }
-}
-
-fn load_entry(tables: &Tables<ReadTable>, version: Version) -> Result<Option<Entry>, Failure> {
-    let Some(header) = tables.header(version)? else {
-        return Ok(None);
-    };
-    let state = if header.kind == EntryKind::Upsert {
-        let key = version_key(version);
-        match tables.contents.get(&key)? {
-            Some(content) => codec::decode_content(tables.contents.name(), &key, &content)?,
-            None => {
-                return Err(Failure::damaged(format!("entry {version} has no content")));
-            }
-        }
-    } else {
-        DocumentState::Deleted
-    };
-    Ok(Some(Entry { header, state }))
 }

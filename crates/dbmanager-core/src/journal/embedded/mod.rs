@@ -32,6 +32,7 @@ mod failure;
 mod file;
 mod group;
 mod index;
+mod load;
 mod memory;
 mod open;
 mod options;

@@ -64,13 +64,21 @@ impl<T: ReadableTable<&'static [u8], &'static [u8]>> Records<T> {
         Ok(self.table.get(key)?.map(|bytes| bytes.value().to_vec()))
     }
 
+    /// The records, as they are stored, from the key on.
+    pub(super) fn range_from(
+        &self,
+        key: &[u8],
+    ) -> Result<redb::Range<'_, &'static [u8], &'static [u8]>, Failure> {
+        Ok(self.table.range::<&[u8]>(key..)?)
+    }
+
     /// Hands each record from `from` on to `visit`, in order, until it says `false`.
     pub(super) fn scan(
         &self,
         from: &[u8],
         mut visit: impl FnMut(&[u8], &[u8]) -> Result<bool, Failure>,
     ) -> Result<(), Failure> {
-        for item in self.table.range::<&[u8]>(from..)? {
+        for item in self.range_from(from)? {
             let (key, record) = item?;
             let content = codec::unseal(self.name, key.value(), record.value())?;
             if !visit(key.value(), content)? {
