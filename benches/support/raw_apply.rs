@@ -34,11 +34,14 @@ pub(crate) async fn raw_apply(
     let store = factory.open(&ServiceConfig::new(), &context).await;
     let store = store.expect("the store opens").as_backend();
     prepare(&*store, &runtime, collection).await;
-    let mutations: Vec<Mutation> = (1..).zip(documents).map(mutation).collect();
-    let requests: Vec<ApplyRequest> = mutations
-        .chunks(batch)
-        .map(|batch| ApplyRequest::new(collection.key.clone(), EPOCH, batch.to_vec()))
-        .collect();
+    let mut mutations = (1..).zip(documents).map(mutation);
+    // Nothing else holds the documents: letting go of them is a part of applying.
+    let requests: Vec<ApplyRequest> = std::iter::from_fn(|| {
+        let batch: Vec<Mutation> = mutations.by_ref().take(batch).collect();
+        let request = ApplyRequest::new(collection.key.clone(), EPOCH, batch);
+        (!request.mutations.is_empty()).then_some(request)
+    })
+    .collect();
     let started = Instant::now();
     for request in requests {
         for applied in store.apply(request).await.expect("the batch is applied") {

@@ -54,6 +54,8 @@ pub enum Mode {
     Busy,
     /// It works, and answers `Unavailable`, not applied, for the document `poison`.
     FailPoison,
+    /// It works, and refuses to make the collection `refused` ready for good.
+    RefuseCollection,
     /// It works, but never tells which versions it holds.
     HangHeads,
 }
@@ -153,6 +155,7 @@ impl Switch {
             8 => Mode::Flaky,
             9 => Mode::Busy,
             10 => Mode::FailPoison,
+            11 => Mode::RefuseCollection,
             _ => Mode::HangHeads,
         }
     }
@@ -235,6 +238,11 @@ impl<B: Backend + ?Sized> Backend for Switched<B> {
     async fn create_collection(&self, request: CreateCollectionRequest) -> BackendResult<()> {
         self.switch.pass().await?;
         let _writing = self.switch.writing.lock().await;
+        let refused = &*request.collection.key.name == "refused";
+        if refused && self.switch.mode() == Mode::RefuseCollection {
+            let error = BackendError::new(BackendErrorKind::Refused, "refused by the test");
+            return Err(error.not_applied());
+        }
         self.inner.create_collection(request).await
     }
     async fn drop_collection(&self, request: DropCollectionRequest) -> BackendResult<()> {

@@ -134,3 +134,26 @@ async fn a_batch_that_is_refused_as_a_whole_parks_only_the_document_to_blame() {
         OperationStatus::Parked(poison.version)
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_taken_after_a_refused_document_is_sent_nevertheless() {
+    let rig = Rig::new();
+    let config = rig.bare_config();
+    let config = config.adjust(|settings| settings.performance.batch_size = 1);
+    let db = rig.builder_with(config).open().await.unwrap();
+    let vector = rig.switch(Role::Vector);
+    vector.set(Mode::Down);
+    for collection in ["taken", "refused", "taken too"] {
+        for number in 0..4 {
+            let write = db.store_document(collection, document(&number.to_string()));
+            write.level(Level::Quorum).await.unwrap();
+        }
+    }
+    vector.set(Mode::RefuseCollection);
+    eventually("the others arrive", || {
+        let health = db.health();
+        let vector = health.store(Role::Vector).unwrap();
+        (vector.backlog, vector.parked) == (4, 4)
+    })
+    .await;
+}

@@ -57,7 +57,7 @@ fn load_entry(
 /// side by side, so that each page is read once, and not once for each of its records.
 struct Rising<'a> {
     records: &'a Records<ReadTable>,
-    /// What comes after `next`; absent before the first search and after the last record.
+    /// What comes after `next`; absent before the first search.
     range: Option<Range<'a, &'static [u8], &'static [u8]>>,
     /// The record that was read last.
     next: Option<Record<'a>>,
