@@ -194,7 +194,7 @@ pub struct PerformanceSettings {
     pub cache_ttl: Duration,
     /// Bytes that the cache may take, about; 64 MiB by default.
     pub cache_size: u64,
-    /// Documents sent to a store at once; 100 by default.
+    /// Documents sent to a store at once; 100 by default. Fewer where they have 16 MiB together.
     pub batch_size: usize,
 }
 

@@ -11,6 +11,10 @@ use super::{
 };
 use crate::model::{ParkedWrite, Role, Version};
 
+/// Bytes from which on a batch is sent as it is, however few documents it has: a sender holds three
+/// batches in memory.
+const BATCH_BYTES: u64 = 16 * 1024 * 1024;
+
 fn newest(entries: &BTreeMap<Version, LiveEntry>, version: Version) -> Option<Newest> {
     let entry = entries.get(&version)?;
     Some(Newest {
@@ -95,11 +99,12 @@ impl Inner {
     /// store too.
     pub(super) fn take_batch(&mut self, index: usize, limit: usize) -> Vec<Sending> {
         let mut batch: Vec<Sending> = Vec::new();
+        let mut bytes = 0;
         let mut others = Vec::new();
         let from_newest = !self.queues[index].newest_first;
         self.queues[index].newest_first = from_newest;
         // Looking further would turn a queue of many collections into a quadratic walk.
-        while batch.len() < limit && others.len() < limit {
+        while batch.len() < limit && others.len() < limit && bytes < BATCH_BYTES {
             let queue = &mut self.queues[index].ready;
             let taken = match from_newest {
                 true => queue.pop_back(),
@@ -118,6 +123,8 @@ impl Inner {
             }) && (batch.is_empty() || !key.is_drop());
             if fits {
                 document.progress[index].take();
+                let entry = self.entries.get(&newest.version);
+                bytes += entry.map_or(0, |entry| entry.header.bytes);
                 let held_by_others = other_slots(index)
                     .filter(|other| self.participation[*other] == Participation::Full)
                     .filter(|other| document.progress[*other].confirmed >= newest.version)

@@ -59,6 +59,26 @@ fn batches_come_from_both_ends_in_turns_and_keep_the_order_of_what_is_left() {
 }
 
 #[test]
+fn a_batch_of_large_documents_has_few_of_them() {
+    let backlog = backlog();
+    for (number, id) in [(1, "a"), (2, "b"), (3, "c"), (4, "d"), (5, "e")] {
+        let large = EntryHeader {
+            bytes: 6 << 20,
+            ..header(number, id)
+        };
+        backlog.insert(large, None);
+    }
+    let larger = EntryHeader {
+        bytes: 32 << 20,
+        ..header(6, "f")
+    };
+    backlog.insert(larger, None);
+    assert_eq!(ids(&backlog, Role::Vector, ALL), ["f"]);
+    assert_eq!(ids(&backlog, Role::Vector, ALL), ["a", "b", "c"]);
+    assert_eq!(ids(&backlog, Role::Vector, ALL), ["d", "e"]);
+}
+
+#[test]
 fn a_document_written_again_while_it_waits_goes_with_the_newest_and_only_once() {
     let backlog = backlog();
     insert(
