@@ -348,3 +348,65 @@ fn interrupted() -> BackendError {
 fn lost_in_reading(lost: TaskLost) -> BackendError {
     BackendError::new(BackendErrorKind::Unavailable, lost.to_string()).not_applied()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        backend::Effect,
+        journal::EntryKind,
+        model::{Document, DocumentRecord, VectorOrigin, VectorSet},
+        write::backlog::Newest,
+    };
+
+    fn sending(number: u64, content: Option<DocumentState>) -> Sending {
+        let collection = CollectionKey {
+            name: "c".into(),
+            generation: 1,
+        };
+        Sending {
+            document: DocumentKey::new(collection, number.to_string().into()),
+            newest: Newest {
+                version: Version::from_u64(number),
+                kind: EntryKind::Upsert,
+                content,
+            },
+            held_by_others: 0,
+        }
+    }
+
+    fn live(text: &str) -> DocumentState {
+        let document = Document::new("d").text(text);
+        let vectors = VectorSet {
+            origin: VectorOrigin::Caller,
+            text_hash: None,
+            vectors: Vec::new(),
+        };
+        let record = DocumentRecord::new(document, vectors).unwrap();
+        DocumentState::Live(Arc::new(record))
+    }
+
+    #[test]
+    fn contents_come_from_memory_or_from_the_journal() {
+        let batch = vec![
+            sending(1, Some(live("memory"))),
+            sending(2, None),
+            sending(3, None),
+        ];
+        let contents = [(2, live("journal")), (3, DocumentState::Deleted)];
+        let contents = contents.map(|(number, state)| (Version::from_u64(number), state));
+        let mutations = mutations(batch, contents.into()).unwrap();
+        let states: Vec<_> = mutations.into_iter().map(|m| m.state).collect();
+        let expected = [live("memory"), live("journal"), DocumentState::Deleted];
+        assert_eq!(states, expected);
+    }
+
+    /// It was truncated between the taking and the reading: nothing may be sent in its place.
+    #[test]
+    fn a_batch_of_which_the_journal_has_let_go_is_not_sent() {
+        let batch = vec![sending(1, Some(live("memory"))), sending(2, None)];
+        let error = mutations(batch, Contents::new()).unwrap_err();
+        assert_eq!(error.kind(), BackendErrorKind::Unavailable);
+        assert_eq!(error.effect(), Effect::NotApplied);
+    }
+}
