@@ -103,25 +103,14 @@ impl Sender {
             // A store that fails is tried with one batch, and nothing is read in vain.
             let goes_on = self.failures == 0 && started < until;
             let further = further.filter(|_| goes_on);
-            let request = self.request(backend, &batch.collection, batch.mutations);
-            let (outcome, mutations, ahead) = match request.await {
-                Ok(request) => {
-                    let mutations = Arc::clone(&request.mutations);
-                    let meanwhile = self.meanwhile(answered, after, further);
-                    let (outcome, ahead) = join(apply(backend, request), meanwhile).await;
-                    (outcome, mutations, ahead)
-                }
-                Err(error) => {
-                    self.record(answered.results).await;
-                    let ahead = Ahead {
-                        after,
-                        ..Ahead::default()
-                    };
-                    // Here, because a batch of one may be to blame, and then nothing has failed.
-                    self.give_back(ahead, &error);
-                    (Err(error), Arc::default(), Ahead::default())
-                }
+            let request = self
+                .request(backend, &batch.collection, batch.mutations)
+                .await;
+            let mutations = match &request {
+                Ok(request) => Arc::clone(&request.mutations),
+                Err(_) => Arc::default(),
             };
+            let (outcome, ahead) = self.send(backend, request, answered, after, further).await;
             let (mut results, failure) = match outcome {
                 Ok(results) => {
                     // It works: what it does not take of a batch must not slow down all others
@@ -153,6 +142,33 @@ impl Sender {
             };
             (batch, after) = (next, ahead.after);
             answered = Answered { results, mutations };
+        }
+    }
+
+    /// Sends one batch and meanwhile sees to the one before and those after it.
+    async fn send(
+        &self,
+        backend: &dyn Backend,
+        request: BackendResult<ApplyRequest>,
+        answered: Answered,
+        after: Option<Taken>,
+        further: Option<usize>,
+    ) -> (BackendResult<Vec<BackendResult<()>>>, Ahead) {
+        match request {
+            Ok(request) => {
+                let meanwhile = self.meanwhile(answered, after, further);
+                join(apply(backend, request), meanwhile).await
+            }
+            Err(error) => {
+                self.record(answered.results).await;
+                let ahead = Ahead {
+                    after,
+                    ..Ahead::default()
+                };
+                // Here, because a batch of one may be to blame, and then nothing has failed.
+                self.give_back(ahead, &error);
+                (Err(error), Ahead::default())
+            }
         }
     }
 
