@@ -4,7 +4,7 @@
 use crate::{
     backend::{BackendError, BackendErrorKind, Identity},
     journal::{RosterRecord, RosterState},
-    model::{JournalId, Role, Version},
+    model::{JournalId, Role, StoreId, Version},
 };
 
 /// What the journal knows that no store may contradict.
@@ -100,10 +100,18 @@ pub(crate) fn judge(
     Ok(Judgement::Whole)
 }
 
+/// Takes note of the progress that a store was stamped with. Not in the record of another one that a
+/// rebuild has put in its place meanwhile: that one would look as if it had been put back.
+pub(crate) fn note_progress(record: &mut RosterRecord, store_id: StoreId, progress: Version) {
+    if record.store_id == store_id {
+        record.progress = progress;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{backend::Stamp, model::StoreId};
+    use crate::backend::Stamp;
 
     fn facts() -> JournalFacts {
         JournalFacts {
@@ -147,6 +155,18 @@ mod tests {
     fn a_store_of_its_own_journal_is_whole() {
         let judged = judge(&identity(|_| ()), &record(), facts(), Moment::Opening);
         assert_eq!(judged.unwrap(), Judgement::Whole);
+    }
+
+    #[test]
+    fn progress_is_of_the_store_that_was_stamped_with_it() {
+        let mut record = record();
+        note_progress(&mut record, StoreId::from_u128(7), Version::from_u64(60));
+        assert_eq!(record.progress.as_u64(), 60);
+        // A rebuild begins, and what was on its way for the store before comes late.
+        record.store_id = StoreId::from_u128(8);
+        record.progress = Version::ZERO;
+        note_progress(&mut record, StoreId::from_u128(7), Version::from_u64(70));
+        assert_eq!(record.progress, Version::ZERO);
     }
 
     #[test]

@@ -92,9 +92,9 @@ async fn truncate_round(room: &WriteRoom) -> Result<usize, String> {
         };
         let truncated = room.journal.truncate(request).await;
         truncated.map_err(|error| error.to_string())?;
-        for (role, _, version) in &progress {
+        for (role, id, version) in &progress {
             if let Some(store) = room.store(*role) {
-                store.set_progress(*version);
+                store.set_progress(*id, *version);
             }
         }
         room.backlog.remove(versions);
@@ -151,12 +151,13 @@ async fn make_durable(
             format!("{}: {error}", store.role)
         };
         let backend = store.connect().await.map_err(describe)?.as_backend();
-        let version = store.record().progress.max(highest);
+        let record = store.record();
+        let version = record.progress.max(highest);
         store
-            .stamp(backend.as_ref(), version)
+            .stamp_as(&record, backend.as_ref(), version)
             .await
             .map_err(describe)?;
-        progress.push((store.role, store.store_id(), version));
+        progress.push((store.role, record.store_id, version));
     }
     Ok(progress)
 }

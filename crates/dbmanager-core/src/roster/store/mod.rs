@@ -9,7 +9,7 @@ use std::sync::{
 
 use tokio::sync::{Mutex as AsyncMutex, Notify};
 
-use super::stamp::Moment;
+use super::stamp::{Moment, note_progress};
 use crate::{
     BoxFuture, Runtime,
     backend::{
@@ -382,7 +382,17 @@ impl Store {
         backend: &dyn Backend,
         progress: Version,
     ) -> BackendResult<()> {
-        let record = self.record();
+        self.stamp_as(&self.record(), backend, progress).await
+    }
+
+    /// Writes the stamp of the store that this record is of; refused by the one that a rebuild has
+    /// put in its place meanwhile.
+    pub(crate) async fn stamp_as(
+        &self,
+        record: &RosterRecord,
+        backend: &dyn Backend,
+        progress: Version,
+    ) -> BackendResult<()> {
         let stamp = Stamp {
             store_id: record.store_id,
             journal_id: self.journal.journal_id(),
@@ -420,8 +430,8 @@ impl Store {
     }
 
     /// Takes note of progress that the journal has recorded in its own transaction.
-    pub(crate) fn set_progress(&self, progress: Version) {
-        self.lock().record.progress = progress;
+    pub(crate) fn set_progress(&self, store_id: StoreId, progress: Version) {
+        note_progress(&mut self.lock().record, store_id, progress);
     }
 
     pub(crate) fn set_rebuilding(&self, rebuilding: bool) {
