@@ -203,6 +203,10 @@ fn switched_off() -> BackendError {
     BackendError::new(BackendErrorKind::Unavailable, "switched off").not_applied()
 }
 
+fn refused_for_good() -> BackendError {
+    BackendError::new(BackendErrorKind::Refused, "refused by the test").not_applied()
+}
+
 #[derive(Debug)]
 struct Switched<B: ?Sized> {
     switch: Switch,
@@ -240,8 +244,7 @@ impl<B: Backend + ?Sized> Backend for Switched<B> {
         let _writing = self.switch.writing.lock().await;
         let refused = &*request.collection.key.name == "refused";
         if refused && self.switch.mode() == Mode::RefuseCollection {
-            let error = BackendError::new(BackendErrorKind::Refused, "refused by the test");
-            return Err(error.not_applied());
+            return Err(refused_for_good());
         }
         self.inner.create_collection(request).await
     }
@@ -265,14 +268,10 @@ impl<B: Backend + ?Sized> Backend for Switched<B> {
             Mode::Refuse => Ok(request
                 .mutations
                 .iter()
-                .map(|_| {
-                    let error = BackendError::new(BackendErrorKind::Refused, "refused by the test");
-                    Err(error.not_applied())
-                })
+                .map(|_| Err(refused_for_good()))
                 .collect()),
             Mode::RefuseBatch if request.mutations.iter().any(|m| &*m.id == "poison") => {
-                let error = BackendError::new(BackendErrorKind::Refused, "refused by the test");
-                Err(error.not_applied())
+                Err(refused_for_good())
             }
             Mode::FailPoison => {
                 let others = request.mutations.iter().filter(|m| &*m.id != "poison");

@@ -216,7 +216,8 @@ impl Sender {
                 ..Ahead::default()
             };
         }
-        // After a batch that is not full, nothing waits: what comes until it is sent goes together.
+        // After a batch with few documents either nothing waits, and what comes until it is sent goes
+        // together, or they are large, and no more of them are to be held.
         let full = limit.filter(|limit| next.batch.len() >= *limit);
         let after = full.and_then(|limit| self.take(limit));
         Ahead {
