@@ -155,13 +155,19 @@ impl Inner {
             }
         }
         document.count_lagging(&mut self.lagging);
-        document.settle(&key, &mut self.settled);
+        self.settle(&key);
     }
 
-    /// A document that changed may have entries to let go of.
+    /// A document that changed may have entries to let go of, which is for the sender to do: with
+    /// nobody to look at them the list would only grow.
     pub(super) fn settle(&mut self, key: &DocumentKey) {
-        if let Some(document) = self.documents.get_mut(key) {
-            document.settle(key, &mut self.settled);
+        if !self.sending {
+            return;
+        }
+        if let Some(document) = self.documents.get_mut(key)
+            && !std::mem::replace(&mut document.settled, true)
+        {
+            self.settled.push_back(key.clone());
         }
     }
 
@@ -220,6 +226,10 @@ impl Inner {
         match sent {
             Sent::Confirmed => progress.confirm(version),
             Sent::Failed(error) => progress.error = Some(error),
+            // A newer version that was written meanwhile is to be sent all the same.
+            Sent::Parked(error) if document.versions.last() > Some(&version) => {
+                progress.error = Some(error);
+            }
             Sent::Parked(error) => progress.parked = Some((version, error)),
         }
         if sends && progress.wants(&document.versions) {
@@ -228,7 +238,7 @@ impl Inner {
         }
         document.wake();
         document.count_lagging(&mut self.lagging);
-        document.settle(&key, &mut self.settled);
+        self.settle(&key);
         if confirmed {
             self.learn(Learnt::Held(index, version));
         }
@@ -242,9 +252,9 @@ impl Inner {
         document.progress[index].confirm(version);
         document.wake();
         document.count_lagging(&mut self.lagging);
-        document.settle(key, &mut self.settled);
         let live = document.versions.iter().rev().find(|v| **v <= version);
         let live = live.copied();
+        self.settle(key);
         if let Some(version) = live {
             self.learn(Learnt::Held(index, version));
         }
@@ -285,6 +295,13 @@ impl Inner {
 
     /// Every document may have entries to let go of, the oldest first.
     pub(super) fn resettle(&mut self) {
+        if !self.sending {
+            self.settled.clear();
+            for document in self.documents.values_mut() {
+                document.settled = false;
+            }
+            return;
+        }
         let mut keys: Vec<(Option<Version>, DocumentKey)> = self
             .documents
             .iter()
@@ -326,12 +343,6 @@ impl Document {
                 *lagged = lags;
                 if lags { *count += 1 } else { *count -= 1 }
             }
-        }
-    }
-
-    fn settle(&mut self, key: &DocumentKey, settled: &mut VecDeque<DocumentKey>) {
-        if !std::mem::replace(&mut self.settled, true) {
-            settled.push_back(key.clone());
         }
     }
 

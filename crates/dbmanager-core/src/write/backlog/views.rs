@@ -179,7 +179,11 @@ impl Inner {
                 .iter()
                 .zip(&document.progress)
                 .filter(|(participation, _)| participation.holds_truncation())
-                .map(|(_, progress)| progress.confirmed)
+                .map(|(participation, progress)| match participation {
+                    // Whatever it confirmed, it lacks something now, perhaps this.
+                    Participation::NeedsRestore => Version::ZERO,
+                    _ => progress.confirmed,
+                })
                 .min()
                 .unwrap_or(Version::ZERO);
             let before = found.len();

@@ -232,3 +232,18 @@ fn what_was_parked_does_not_hold_up_a_newer_version() {
         assert_eq!(take(&backlog, Role::Vector, ALL), expected);
     }
 }
+
+/// A refusal that comes when a newer version is live already.
+#[test]
+fn an_overtaken_version_that_is_refused_does_not_hold_up_the_newer_one() {
+    let backlog = backlog();
+    insert(&backlog, &[(1, "a")]);
+    assert_eq!(take(&backlog, Role::Vector, ALL), [("a".to_owned(), 1)]);
+    insert(&backlog, &[(2, "a")]);
+    sent(&backlog, Role::Vector, "a", 1, Sent::Parked("no".into()));
+    assert_eq!(
+        standing(&backlog, "a", 2, Role::Vector),
+        Acknowledgement::Waiting
+    );
+    assert_eq!(take(&backlog, Role::Vector, ALL), [("a".to_owned(), 2)]);
+}

@@ -45,3 +45,26 @@ fn a_sender_tells_what_it_learnt_and_others_tell_nothing() {
     shared.forget_confirmations(Role::Vector);
     assert_eq!(shared.take_learnt(), [Learnt::Forgotten(index)]);
 }
+
+/// What comes and goes while another instance sends leaves nothing behind.
+#[test]
+fn one_that_does_not_send_keeps_no_list_of_what_may_go() {
+    let backlog = Backlog::new(true);
+    backlog.set_participation(Role::Vector, Participation::Full);
+    for number in 1..=3 {
+        insert(&backlog, &[(number, "a")]);
+        backlog.follow_held(Role::Vector, &[version(number)]);
+        backlog.remove(&[version(number)]);
+    }
+    assert!(backlog.lock().settled.is_empty());
+    insert(&backlog, &[(4, "a")]);
+    backlog.follow_held(Role::Vector, &[version(4)]);
+    assert!(candidates(&backlog).is_empty());
+    // It learns nothing new of it when its turn to send comes.
+    backlog.set_sending(true);
+    assert_eq!(candidates(&backlog), [4]);
+    backlog.set_sending(false);
+    assert!(backlog.lock().settled.is_empty());
+    backlog.set_sending(true);
+    assert_eq!(candidates(&backlog), [4]);
+}

@@ -66,6 +66,19 @@ fn an_entry_goes_when_every_store_that_holds_truncation_has_it() {
     }
 }
 
+/// It may have confirmed before it lost something, and nothing else is left of what it lost.
+#[test]
+fn an_authority_that_lacks_data_holds_what_it_once_confirmed() {
+    let backlog = backlog();
+    insert(&backlog, &[(1, "a")]);
+    confirm(&backlog, "a", 1);
+    assert_eq!(candidates(&backlog), [1]);
+    backlog.set_participation(Role::Relational, Participation::NeedsRestore);
+    assert!(candidates(&backlog).is_empty());
+    backlog.set_participation(Role::Relational, Participation::Full);
+    assert_eq!(candidates(&backlog), [1]);
+}
+
 #[test]
 fn a_pin_holds_truncation_until_the_last_one_is_gone() {
     let backlog = backlog();
