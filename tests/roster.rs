@@ -402,3 +402,29 @@ async fn an_opening_waits_only_so_long_for_what_a_store_holds() {
     rig.switch(Role::Graph).set(Mode::Up);
     eventually("it has everything", || caught_up(&db)).await;
 }
+
+/// The stamp of one store is ahead of what was recorded when the next store fails; less than that
+/// goes in the next round.
+#[tokio::test(start_paused = true)]
+async fn a_round_of_truncation_that_failed_leaves_no_store_in_doubt() {
+    let rig = Rig::new();
+    let db = rig.builder_with(rig.bare_config()).open().await.unwrap();
+    let graph = rig.switch(Role::Graph);
+    for id in ["a", "b"] {
+        let write = db.store_document("c", document(id));
+        write.level(Level::All).await.unwrap();
+    }
+    // Everything is confirmed, and the first round is to fail at the second store.
+    let entries = || db.health().journal.entries;
+    assert_eq!(entries(), 2);
+    graph.set(Mode::Down);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(entries(), 2);
+    // It comes back without the newer one, and does not take it.
+    rig.place(Role::Graph).lose("c", "b");
+    graph.set(Mode::Refuse);
+    eventually("the older one goes", || entries() == 1).await;
+    let vector = db.health().store(Role::Vector).unwrap().clone();
+    assert_eq!(vector.error, None);
+    assert_eq!(vector.state, RosterState::Active);
+}

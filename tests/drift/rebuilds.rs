@@ -1,12 +1,16 @@
 //! A rebuild of a store that fails meanwhile, and what holds once it has ended.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    future::IntoFuture,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use dbmanager_core::{DatabaseManager, ErrorKind, journal::RosterState, model::Role};
 use tokio::time::Instant;
 
 use crate::{
-    common::{Mode, Rig},
+    common::{Mode, Rig, eventually},
     corpus::{Ledger, drained, state},
 };
 
@@ -104,4 +108,43 @@ async fn progress_counts_what_was_copied_page_by_page() {
     });
     rebuild.await.unwrap();
     assert_eq!(*told.lock().unwrap(), [500, DOCUMENTS]);
+}
+
+/// Whoever gave up waiting for the first one asks again.
+#[tokio::test(start_paused = true)]
+async fn a_store_is_rebuilt_once_at_a_time() {
+    let rig = Rig::new();
+    let (db, ledger) = filled(&rig).await;
+    rig.switch(Role::Vector).set(Mode::Slow);
+    let first = tokio::spawn(db.rebuild(Role::Vector).into_future());
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let error = db.rebuild(Role::Vector).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Overloaded, "{error}");
+        assert!(error.is_retryable());
+    }
+    // Others are another matter.
+    db.rebuild(Role::Graph).await.unwrap();
+    first.await.unwrap().unwrap();
+    assert_eq!(state(&db, Role::Vector), RosterState::Active);
+    db.rebuild(Role::Vector).await.unwrap();
+    ledger.assert_sound(&db).await;
+}
+
+/// The store has its new identity on the roster, and never heard of it.
+#[tokio::test(start_paused = true)]
+async fn a_rebuild_that_was_cut_off_before_the_store_heard_of_it_can_be_repeated() {
+    let rig = Rig::new();
+    let (db, ledger) = filled(&rig).await;
+    let vector = rig.switch(Role::Vector);
+    vector.down_after(0);
+    db.rebuild(Role::Vector).await.unwrap_err();
+    assert_eq!(state(&db, Role::Vector), RosterState::NeedsRebuild);
+    // What is found out about it meanwhile makes it be looked at anew.
+    let error = || db.health().store(Role::Vector).unwrap().error.clone();
+    eventually("it is seen to be down", || error().is_some()).await;
+    vector.down_after(u64::MAX);
+    let rebuilt = db.rebuild(Role::Vector).await.unwrap();
+    assert_eq!((rebuilt.documents, rebuilt.tombstones), (DOCUMENTS - 1, 1));
+    ledger.assert_sound(&db).await;
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use dbmanager_core::{
     ErrorKind, WriteOutcome,
     embed::{EmbedError, Embedder, EmbedderKind},
-    model::{Level, OnTimeout, OperationStatus, Role, StoreWriteState},
+    model::{Level, OnTimeout, OperationStatus, Query, Role, StoreWriteState},
 };
 
 use crate::{
@@ -250,4 +250,43 @@ async fn a_closed_manager_refuses_writes() {
     let error = db.store_document("c", document("b")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Closed);
     assert_eq!(error.write_outcome(), Some(&WriteOutcome::Rejected));
+}
+
+/// A handler or a probe of liveness may come late; a store that it opened would be locked.
+#[tokio::test(start_paused = true)]
+async fn nothing_opens_the_stores_of_a_closed_manager_again() {
+    let rig = Rig::new();
+    let db = rig.open().await;
+    db.store_document("c", document("a")).await.unwrap();
+    db.close(Duration::from_secs(10)).await.unwrap();
+    let calls = || Role::ALL.map(|role| rig.switch(role).calls());
+    let before = calls();
+    let read = db.get_document("c", "a").await.unwrap_err();
+    let listed = db.list_documents("c", None, None, 10).await.unwrap_err();
+    let search = db.search_documents("c", Query::metadata("words")).await;
+    let compared = db.check_consistency().await.unwrap_err();
+    for error in [read, listed, search.unwrap_err(), compared] {
+        assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+    }
+    let health = db.health_check().await;
+    assert!(!health.writes(Level::One), "{health:?}");
+    assert!(db.verify_backends().await.iter().all(|v| v.error.is_some()));
+    assert_eq!(calls(), before);
+}
+
+/// A store that does not answer holds up a closing; the next one does not pass it by.
+#[tokio::test(start_paused = true)]
+async fn a_closing_that_ran_out_of_time_is_gone_on_with() {
+    let rig = Rig::new();
+    let db = rig.builder_with(rig.bare_config()).open().await.unwrap();
+    let frozen = rig.switch(Role::Vector).freeze().await;
+    db.store_document("c", document("a")).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    for _ in 0..2 {
+        let error = db.close(Duration::from_secs(1)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout);
+    }
+    drop(frozen);
+    db.close(Duration::from_secs(60)).await.unwrap();
+    rig.open().await;
 }

@@ -60,8 +60,9 @@ impl WriteRoom {
     /// The authority, connected and holding everything the journal has let go of.
     ///
     /// # Errors
-    /// `Unsupported` without an authority, otherwise why it cannot be read now.
+    /// `Closed`; `Unsupported` without an authority, otherwise why it cannot be read now.
     pub(crate) async fn authority(&self) -> Result<Arc<dyn RelationalBackend>> {
+        self.check_readable()?;
         let Some(store) = self.store(Role::Relational) else {
             return Err(Error::new(
                 ErrorKind::Unsupported,
@@ -251,11 +252,15 @@ impl WriteRoom {
     }
 
     /// Documents by id; `None` for what is not there.
+    ///
+    /// # Errors
+    /// `Closed`; of each document, that it cannot be told.
     pub(crate) async fn get(
         &self,
         name: &str,
         ids: &[Arc<str>],
     ) -> Result<Vec<Result<Option<StoredDocument>>>> {
+        self.check_readable()?;
         let Some(collection) = self.collection(name) else {
             return Ok(ids.iter().map(|_| Ok(None)).collect());
         };

@@ -35,7 +35,7 @@ const BETWEEN_TRIES: Duration = Duration::from_secs(1);
 /// journal's entries are drained up to the last one written by then, and the store is compared and
 /// made durable; what is written after that is pending, as at any store. Only then it acknowledges
 /// writes again.
-/// A rebuild that fails leaves the store as `NeedsRebuild`.
+/// A rebuild that fails leaves the store as `NeedsRebuild`. There is one rebuild of a store at a time.
 #[must_use = "nothing is rebuilt until it is awaited"]
 pub struct Rebuild {
     room: Arc<WriteRoom>,
@@ -109,14 +109,34 @@ impl Rebuild {
         let store = self.room.store(self.role).cloned().ok_or_else(|| {
             Error::new(ErrorKind::Unsupported, "no such store is enabled").with_role(self.role)
         })?;
+        let Some(_alone) = store.try_rebuild() else {
+            return Err(Error::new(
+                ErrorKind::Overloaded,
+                "the store is being rebuilt already: wait for that to end",
+            )
+            .with_role(self.role));
+        };
         self.room.authority().await?;
         let store_id = self.empty(&store).await?;
-        let copied = self.fill(&store, store_id).await;
-        if copied.is_err() {
-            store.set_rebuilding(false);
-            self.room.refresh_participation(&store);
+        let filled = self.fill(&store, store_id).await;
+        store.stop_filling(store_id);
+        self.room.refresh_participation(&store);
+        filled
+    }
+
+    /// Whether the store is still the one that this rebuild fills.
+    ///
+    /// # Errors
+    /// The manager is closed, or has ceased to be the sender meanwhile, be it that it is again:
+    /// another one may have rebuilt the store since.
+    fn check_ours(&self, store: &Store, store_id: StoreId) -> Result<()> {
+        self.room.check_open()?;
+        self.room.check_sender()?;
+        if store.is_filling(store_id) {
+            return Ok(());
         }
-        copied
+        let message = "the store was left to another instance meanwhile";
+        Err(Error::new(ErrorKind::Unavailable, message).with_role(self.role))
     }
 
     /// Empties the store and gives it a new identity. No sender touches it meanwhile.
@@ -173,7 +193,7 @@ impl Rebuild {
             .await
             .map_err(|e| self.failed(e))?;
         self.room.backlog.clear_parked(self.role);
-        store.set_rebuilding(true);
+        store.begin_filling(new.store_id);
         store.want_reconcile();
         self.room.refresh_participation(store);
         Ok(new.store_id)
@@ -191,7 +211,7 @@ impl Rebuild {
         }
         // Not until nothing is left: writes go on, and a store may never get ahead of them.
         let copied = self.room.journal.mark();
-        self.drain(copied).await?;
+        self.drain(store, store_id, copied).await?;
         let backend = store.connect().await.map_err(|e| self.failed(e))?;
         let opening = store.opening();
         let compared = CheckConsistency::new(Arc::clone(&self.room))
@@ -215,19 +235,15 @@ impl Rebuild {
             .sync()
             .await
             .map_err(|e| self.failed(e))?;
-        if store.opening() != opening {
+        self.check_ours(store, store_id)?;
+        let finished = store.finish_filling(store_id, opening).await;
+        if !finished.map_err(|e| self.failed(e))? {
             return Err(Error::new(
                 ErrorKind::Unavailable,
                 "the store was opened anew meanwhile and may have lost what was copied",
             )
             .with_role(self.role));
         }
-        store
-            .update(|record| record.state = RosterState::Active)
-            .await
-            .map_err(|e| self.failed(e))?;
-        store.set_rebuilding(false);
-        self.room.refresh_participation(store);
         Ok(report)
     }
 
@@ -243,6 +259,7 @@ impl Rebuild {
         let mut after: Option<Arc<str>> = None;
         let mut done = 0;
         loop {
+            self.check_ours(store, report.store_id)?;
             let mut page = self
                 .room
                 .authority_page(&collection.key, after.clone(), PAGE)
@@ -323,13 +340,13 @@ impl Rebuild {
     }
 
     /// Waits until the store has every live entry up to this version.
-    async fn drain(&self, version: Version) -> Result<()> {
+    async fn drain(&self, store: &Store, store_id: StoreId, version: Version) -> Result<()> {
         loop {
             let changed = self.room.backlog.changed.notified();
             if self.room.backlog.is_caught_up_to(self.role, version) {
                 return Ok(());
             }
-            self.room.check_open()?;
+            self.check_ours(store, store_id)?;
             changed.await;
         }
     }

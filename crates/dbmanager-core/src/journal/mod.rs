@@ -96,7 +96,8 @@ pub trait Journal: Send + Sync + fmt::Debug {
     /// The stores of this journal, the removed ones included.
     async fn roster(&self) -> JournalResult<Vec<RosterRecord>>;
 
-    /// Writes one store's record, new or changed.
+    /// Writes one store's record, new or changed. Its progress never goes back: of the one given and
+    /// the one recorded the higher counts, since a truncation may have raised it meanwhile.
     async fn put_store(&self, record: RosterRecord) -> JournalResult<()>;
 
     /// Appends each request in one durable group, together with those of other callers, and

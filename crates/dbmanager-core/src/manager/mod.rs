@@ -248,6 +248,7 @@ impl DatabaseManager {
         scope: impl Into<Scope>,
         query: Query,
     ) -> Result<SearchResponse> {
+        self.inner.room.check_readable()?;
         let collections = self.resolve(scope.into())?;
         let timeout = query.timeout.unwrap_or(self.inner.settings.search.timeout);
         let search = async |query| {
@@ -470,11 +471,21 @@ impl DatabaseManager {
 
     /// Compares every store with the authority and the journal. Reads only, unless it is asked to
     /// repair.
+    ///
+    /// # Errors
+    /// When awaited: `Unsupported` without a relational store, which is the authority; what cannot be
+    /// read.
     pub fn check_consistency(&self) -> CheckConsistency {
         CheckConsistency::new(Arc::clone(&self.inner.room))
     }
 
-    /// Empties a store and fills it again from the authority, while writes go on.
+    /// Empties a store and fills it again from the authority, while writes go on. Dropping the future
+    /// does not stop it.
+    ///
+    /// # Errors
+    /// When awaited: `Unsupported` for the relational store, which is the authority: it is restored
+    /// from a backup; `Overloaded` while the store is being rebuilt already; `NotSender`; what cannot
+    /// be read or written. The store is left as `NeedsRebuild` then, and can be rebuilt again.
     pub fn rebuild(&self, role: Role) -> Rebuild {
         Rebuild::new(Arc::clone(&self.inner.room), role)
     }
@@ -490,8 +501,8 @@ impl DatabaseManager {
     /// Sends a parked write to its store again.
     ///
     /// # Errors
-    /// `InvalidInput` if nothing is parked under this version and role; the journal cannot be
-    /// written.
+    /// `InvalidInput` if nothing is parked under this version and role; `NotSender`; the journal
+    /// cannot be written.
     pub async fn retry_parked(&self, role: Role, version: Version) -> Result<()> {
         verbs::clear_parked(&self.inner, role, version, verbs::Clearing::Retry).await
     }
@@ -516,14 +527,15 @@ impl DatabaseManager {
     /// journal's truncation. If it comes back it needs a rebuild.
     ///
     /// # Errors
-    /// `InvalidInput` if the role has no disabled store; the journal cannot be written.
+    /// `InvalidInput` if the role has no disabled store; `NotSender`; the journal cannot be written.
     pub async fn remove_store(&self, role: Role) -> Result<()> {
         verbs::remove_store(&self.inner, role).await
     }
 
     /// Closes the manager: refuses new writes, finishes the append under way, stops starting
     /// attempts, waits for running ones, makes the stores durable and releases every lock.
-    /// Whatever a store has yet to receive stays in the journal. Repeating it is `Ok`.
+    /// Whatever a store has yet to receive stays in the journal. Reads that come later are refused
+    /// with `Closed`, and no store is opened again. Repeating it is `Ok`.
     ///
     /// # Errors
     /// `Timeout` if the deadline passes first; nothing acknowledged is lost by it.
@@ -537,13 +549,7 @@ impl DatabaseManager {
             {
                 tracing::info!(error, "entries stay in the journal for the next opening");
             }
-            let mut failed = None;
-            for store in &room.stores {
-                if let Err(error) = store.close().await {
-                    tracing::warn!(role = %store.role, %error, "store did not close cleanly");
-                    failed.get_or_insert((store.role, error));
-                }
-            }
+            let failed = room.close_stores().await;
             room.journal.close().await.map_err(journal_error)?;
             match failed {
                 None => Ok(()),

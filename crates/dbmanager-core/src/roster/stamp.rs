@@ -104,8 +104,13 @@ pub(crate) fn judge(
 /// rebuild has put in its place meanwhile: that one would look as if it had been put back.
 pub(crate) fn note_progress(record: &mut RosterRecord, store_id: StoreId, progress: Version) {
     if record.store_id == store_id {
-        record.progress = progress;
+        record.progress = record.progress.max(progress);
     }
+}
+
+/// A record of a store is never behind the one before it.
+pub(crate) fn follow_progress(record: &mut RosterRecord, before: &RosterRecord) {
+    note_progress(record, before.store_id, before.progress);
 }
 
 #[cfg(test)]

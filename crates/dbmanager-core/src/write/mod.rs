@@ -16,10 +16,14 @@ mod truncation;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
+use futures_util::{FutureExt, future::Shared};
 use tokio::sync::watch;
 
 use admission::Admission;
@@ -76,7 +80,10 @@ pub(crate) struct WriteRoom {
     appends: Appends,
     closing: watch::Sender<bool>,
     fenced: Mutex<Option<Error>>,
-    tasks: Mutex<Vec<TaskHandle<()>>>,
+    /// Shared, so that a closing that is given up leaves them to the next one.
+    tasks: Mutex<Vec<Shared<TaskHandle<()>>>>,
+    /// The stores are closed or being closed.
+    closed: AtomicBool,
 }
 
 /// The collections by name.
@@ -132,6 +139,7 @@ impl WriteRoom {
             closing: watch::Sender::new(false),
             fenced: Mutex::new(None),
             tasks: Mutex::new(Vec::new()),
+            closed: AtomicBool::new(false),
         });
         for record in room.disabled() {
             room.backlog
@@ -196,7 +204,7 @@ impl WriteRoom {
         self.tasks
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .push(task);
+            .push(task.shared());
     }
 
     pub(crate) fn store(&self, role: Role) -> Option<&Arc<Store>> {
@@ -406,7 +414,18 @@ impl WriteRoom {
             return Err(error.clone());
         }
         if self.is_closing() {
-            return Err(Error::new(ErrorKind::Closed, "the manager is closed"));
+            return Err(closed());
+        }
+        Ok(())
+    }
+
+    /// Reads go on until the stores are closed.
+    ///
+    /// # Errors
+    /// `Closed`.
+    pub(crate) fn check_readable(&self) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(closed());
         }
         Ok(())
     }
@@ -444,16 +463,35 @@ impl WriteRoom {
         self.backlog.changed.notify_waiters();
     }
 
+    /// Closes every store for good; the first error, and of which store it is.
+    pub(crate) async fn close_stores(&self) -> Option<(Role, BackendError)> {
+        self.closed.store(true, Ordering::Release);
+        let mut failed = None;
+        for store in &self.stores {
+            if let Err(error) = store.close().await {
+                tracing::warn!(role = %store.role, %error, "store did not close cleanly");
+                failed.get_or_insert((store.role, error));
+            }
+        }
+        failed
+    }
+
     /// Waits for the tasks of the room to end.
     pub(crate) async fn join(&self) {
-        let tasks: Vec<_> =
-            std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        let tasks = {
+            let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+            tasks.clone()
+        };
         for task in tasks {
             if task.await.is_err() {
                 tracing::error!("a task of the write room ended without a result");
             }
         }
     }
+}
+
+fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the manager is closed")
 }
 
 /// How a store that is on the roster but not enabled takes part.

@@ -8,6 +8,7 @@ use crate::{
     backend::BackendError,
     journal::TruncateRequest,
     model::{Role, StoreId, Version},
+    roster::Store,
 };
 
 /// Entries let go of in one round.
@@ -77,12 +78,22 @@ async fn truncate_round(room: &WriteRoom) -> Result<usize, String> {
     let Some(highest) = versions.iter().max().copied() else {
         return Ok(0);
     };
-    let progress = make_durable(room, highest).await?;
-    for versions in versions.chunks(TRANSACTION) {
+    let check_openings = || {
         if openings.contains(&None) || openings != self::openings(room) {
             // A store was opened anew meanwhile: what it had confirmed may be gone with its cache.
             return Err("the confirmations of a store are being checked".to_owned());
         }
+        Ok(())
+    };
+    let holding = room.stores.iter();
+    let holding: Vec<_> = holding.filter(|s| confirms(room, s.role)).collect();
+    // One that nobody sends to is opened, and so compared, here. Nothing is stamped before: a stamp
+    // could only be raised by every round that then ends in vain.
+    connect(&holding).await?;
+    check_openings()?;
+    let progress = make_durable(&holding, highest).await?;
+    for versions in versions.chunks(TRANSACTION) {
+        check_openings()?;
         let request = TruncateRequest {
             versions: versions.to_vec(),
             progress: progress
@@ -135,31 +146,34 @@ fn openings(room: &WriteRoom) -> Vec<Option<u64>> {
         .collect()
 }
 
-/// Makes every store that holds truncation durable, and stamps it with its new progress.
+async fn connect(stores: &[&Arc<Store>]) -> Result<(), String> {
+    for store in stores {
+        store.connect().await.map_err(|e| describe(store, &e))?;
+    }
+    Ok(())
+}
+
+/// Makes these stores durable, and stamps each with its new progress.
 async fn make_durable(
-    room: &WriteRoom,
+    stores: &[&Arc<Store>],
     highest: Version,
 ) -> Result<Vec<(Role, StoreId, Version)>, String> {
     let mut progress = Vec::new();
-    for store in room
-        .stores
-        .iter()
-        .filter(|store| confirms(room, store.role))
-    {
-        let describe = |error: BackendError| {
-            store.note_failure(&error);
-            format!("{}: {error}", store.role)
-        };
-        let backend = store.connect().await.map_err(describe)?.as_backend();
+    for store in stores {
+        let connected = store.connect().await.map_err(|e| describe(store, &e))?;
         let record = store.record();
-        let version = record.progress.max(highest);
-        store
-            .stamp_as(&record, backend.as_ref(), version)
-            .await
-            .map_err(describe)?;
+        let version = store.progress_from(&record, highest);
+        let backend = connected.as_backend();
+        let stamped = store.stamp_as(&record, backend.as_ref(), version).await;
+        stamped.map_err(|e| describe(store, &e))?;
         progress.push((store.role, record.store_id, version));
     }
     Ok(progress)
+}
+
+fn describe(store: &Store, error: &BackendError) -> String {
+    store.note_failure(error);
+    format!("{}: {error}", store.role)
 }
 
 #[cfg(test)]

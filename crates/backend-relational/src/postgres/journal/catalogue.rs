@@ -118,14 +118,15 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Writes one store's record.
+    /// Writes one store's record, of which the progress never goes back.
     pub(super) async fn put_store(&mut self, record: &RosterRecord) -> JournalResult<()> {
         self.check_sender()?;
         let content = to_json(record)?;
         let insert = sqlx::query(
             "INSERT INTO journal_store (store_id, content, progress) VALUES ($1::uuid, $2, $3)
              ON CONFLICT (store_id)
-             DO UPDATE SET content = excluded.content, progress = excluded.progress",
+             DO UPDATE SET content = excluded.content,
+                           progress = GREATEST(journal_store.progress, excluded.progress)",
         )
         .bind(record.store_id.to_string())
         .bind(content.as_str())

@@ -73,10 +73,17 @@ impl Group<'_, '_> {
         Ok(())
     }
 
-    /// Writes one store's record.
+    /// Writes one store's record, of which the progress never goes back.
     pub(super) fn put_store(&mut self, record: &RosterRecord) -> Result<(), Failure> {
         let key = tables::store_key(record.store_id);
-        self.tables.roster.put(&key, &codec::encode_json(record)?)?;
+        let mut record = record.clone();
+        if let Some(content) = self.tables.roster.get(&key)? {
+            let name = self.tables.roster.name();
+            let known: RosterRecord = codec::decode_json(name, &key, &content)?;
+            record.progress = record.progress.max(known.progress);
+        }
+        let content = codec::encode_json(&record)?;
+        self.tables.roster.put(&key, &content)?;
         self.changed = true;
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! One store: its connection, opened when it is needed and verified after every doubt.
 
+mod record;
 mod verify;
 
 use std::sync::{
@@ -9,14 +10,14 @@ use std::sync::{
 
 use tokio::sync::{Mutex as AsyncMutex, Notify};
 
-use super::stamp::{Moment, note_progress};
+use super::stamp::Moment;
 use crate::{
     BoxFuture, Runtime,
     backend::{
         AnyBackend, Backend, BackendError, BackendErrorKind, BackendFactory, BackendResult,
-        Capabilities, OpenContext, RelationalBackend, ServiceConfig, Stamp, StampRequest,
+        Capabilities, OpenContext, RelationalBackend, ServiceConfig,
     },
-    journal::{Journal, RosterRecord, RosterState},
+    journal::{Journal, RosterRecord},
     model::{Role, StoreId, Version},
     resilience::{CallClass, CircuitState, Guard, guard_backend},
 };
@@ -36,7 +37,11 @@ struct State {
     backend: Option<AnyBackend>,
     /// The stamp was checked since the last doubt.
     verified: bool,
-    rebuilding: bool,
+    /// The identity that a rebuild under way has given it.
+    rebuilding: Option<StoreId>,
+    /// The highest progress that was sent to it in a stamp. The record may be behind: a stamp is
+    /// written first, and what else belongs to it may fail.
+    stamped: Version,
     error: Option<Arc<str>>,
     /// Kept over a lost connection, for validation of writes.
     capabilities: Option<Capabilities>,
@@ -56,6 +61,12 @@ pub(crate) struct Store {
     connecting: AsyncMutex<()>,
     /// Held by whoever writes to the store: its sender, or a rebuild that empties it.
     turn: AsyncMutex<()>,
+    /// Held while the record is changed.
+    recording: AsyncMutex<()>,
+    /// Held by a rebuild from its beginning to its end.
+    rebuilds: AsyncMutex<()>,
+    /// It was closed for good.
+    closed: AtomicBool,
     /// Confirmations of this session can no longer be trusted: compare with what the store holds.
     reconcile: AtomicBool,
     /// How often the store was opened or verified anew.
@@ -103,12 +114,16 @@ impl Store {
                 record: parts.record,
                 backend: None,
                 verified: false,
-                rebuilding: false,
+                rebuilding: None,
+                stamped: Version::ZERO,
                 error: None,
                 capabilities: None,
             }),
             connecting: AsyncMutex::new(()),
             turn: AsyncMutex::new(()),
+            recording: AsyncMutex::new(()),
+            rebuilds: AsyncMutex::new(()),
+            closed: AtomicBool::new(false),
             reconcile: AtomicBool::new(true),
             openings: AtomicU64::new(0),
             opened: Notify::new(),
@@ -147,7 +162,7 @@ impl Store {
         let state = self.lock();
         StoreStatus {
             record: state.record.clone(),
-            rebuilding: state.rebuilding,
+            rebuilding: state.rebuilding.is_some(),
             circuit,
             error: state.error.clone(),
         }
@@ -218,11 +233,6 @@ impl Store {
         self.lock().error = None;
     }
 
-    /// Replaces the record before the store's first use, in the journal first.
-    pub(super) async fn replace_record(&self, record: RosterRecord) -> BackendResult<()> {
-        self.update(|current| *current = record).await
-    }
-
     /// The store, opened and with its stamp checked.
     ///
     /// # Errors
@@ -259,6 +269,7 @@ impl Store {
         if let Some(backend) = self.lock().backend.clone() {
             return Ok(backend);
         }
+        self.check_open()?;
         let opened = self
             .guard
             .run("open", CallClass::Read, || {
@@ -287,6 +298,7 @@ impl Store {
         if let Some(backend) = held {
             return backend.as_backend().probe().await;
         }
+        self.check_open()?;
         let open_and_probe = || -> BoxFuture<'_, BackendResult<AnyBackend>> {
             Box::pin(async {
                 let opened = self.factory.open(&self.config, &self.context).await?;
@@ -341,103 +353,6 @@ impl Store {
         }
     }
 
-    /// Takes over the record that the sending instance wrote.
-    pub(crate) fn follow_record(&self, record: RosterRecord) {
-        let mut state = self.lock();
-        if record.store_id != state.record.store_id {
-            state.verified = false;
-        }
-        state.record = RosterRecord {
-            location: state.record.location.clone(),
-            service: state.record.service.clone(),
-            ..record
-        };
-    }
-
-    /// Becomes the one that stamps the store: with its record as the journal has it, if it has one,
-    /// and before its next use everything is checked as after a failure.
-    pub(crate) async fn begin_sending(&self, record: Option<RosterRecord>) -> BackendResult<()> {
-        if let Some(record) = record {
-            self.follow_record(record);
-        }
-        {
-            let mut state = self.lock();
-            state.verified = false;
-            state.rebuilding = false;
-        }
-        self.want_reconcile();
-        self.sends.store(true, Ordering::Release);
-        self.update(|record| record.enabled = true).await
-    }
-
-    /// Leaves the store to another instance; reading goes on.
-    pub(crate) fn stop_sending(&self) {
-        self.sends.store(false, Ordering::Release);
-        self.lock().rebuilding = false;
-    }
-
-    /// Writes the stamp with this progress; everything applied before is durable then.
-    pub(crate) async fn stamp(
-        &self,
-        backend: &dyn Backend,
-        progress: Version,
-    ) -> BackendResult<()> {
-        self.stamp_as(&self.record(), backend, progress).await
-    }
-
-    /// Writes the stamp of the store that this record is of; refused by the one that a rebuild has
-    /// put in its place meanwhile.
-    pub(crate) async fn stamp_as(
-        &self,
-        record: &RosterRecord,
-        backend: &dyn Backend,
-        progress: Version,
-    ) -> BackendResult<()> {
-        let stamp = Stamp {
-            store_id: record.store_id,
-            journal_id: self.journal.journal_id(),
-            epoch: self.journal.epoch(),
-            progress,
-        };
-        // A store that lacks data may hold a stamp of an earlier life with a higher progress.
-        let request = StampRequest::new(stamp);
-        let lacking = matches!(
-            record.state,
-            RosterState::NeedsRebuild | RosterState::NeedsRestore
-        );
-        backend
-            .write_stamp(if lacking { request.replace() } else { request })
-            .await
-    }
-
-    /// Changes the record, in the journal first.
-    pub(crate) async fn update(&self, change: impl FnOnce(&mut RosterRecord)) -> BackendResult<()> {
-        let mut record = self.record();
-        change(&mut record);
-        self.journal
-            .put_store(record.clone())
-            .await
-            .map_err(|error| {
-                BackendError::new(
-                    BackendErrorKind::Unavailable,
-                    "the roster cannot be written",
-                )
-                .not_applied()
-                .with_source(error)
-            })?;
-        self.lock().record = record;
-        Ok(())
-    }
-
-    /// Takes note of progress that the journal has recorded in its own transaction.
-    pub(crate) fn set_progress(&self, store_id: StoreId, progress: Version) {
-        note_progress(&mut self.lock().record, store_id, progress);
-    }
-
-    pub(crate) fn set_rebuilding(&self, rebuilding: bool) {
-        self.lock().rebuilding = rebuilding;
-    }
-
     /// The store as the authority.
     ///
     /// # Errors
@@ -449,8 +364,11 @@ impl Store {
         }
     }
 
-    /// Closes the connection, if there is one.
+    /// Closes the store for good: it is not opened again, whoever asks for it. An opening that is
+    /// under way ends first.
     pub(crate) async fn close(&self) -> BackendResult<()> {
+        self.closed.store(true, Ordering::Release);
+        let _one_at_a_time = self.connecting.lock().await;
         let backend = {
             let mut state = self.lock();
             state.verified = false;
@@ -460,6 +378,15 @@ impl Store {
             Some(backend) => backend.as_backend().close().await,
             None => Ok(()),
         }
+    }
+
+    /// Asked under `connecting`.
+    fn check_open(&self) -> BackendResult<()> {
+        if self.closed.load(Ordering::Acquire) {
+            let message = "the store was closed with its manager";
+            return Err(BackendError::new(BackendErrorKind::Unavailable, message).not_applied());
+        }
+        Ok(())
     }
 }
 

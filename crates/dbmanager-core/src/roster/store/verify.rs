@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     backend::{AnyBackend, Backend, BackendError, BackendErrorKind, BackendResult, Identity},
-    journal::RosterState,
+    journal::{RosterRecord, RosterState},
     model::Version,
 };
 
@@ -49,6 +49,7 @@ impl Store {
     ) -> BackendResult<()> {
         let facts = self.facts().await?;
         let record = self.record();
+        let identity = &self.before_rebuild(identity, &record).await?;
         let judgement = judge(identity, &record, facts, moment)?;
         if let Judgement::Lacking(reason) = judgement
             && !matches!(
@@ -79,6 +80,31 @@ impl Store {
             self.update(|r| r.stamped = true).await?;
         }
         Ok(())
+    }
+
+    /// What the store knows of itself, under the identity that a rebuild has given it on the roster
+    /// if it was cut off before that reached the store: it is to be emptied all the same.
+    async fn before_rebuild(
+        &self,
+        identity: &Identity,
+        record: &RosterRecord,
+    ) -> BackendResult<Identity> {
+        let mut identity = identity.clone();
+        let renamed = identity.stamp.as_mut().filter(|stamp| {
+            record.state == RosterState::NeedsRebuild && stamp.store_id != record.store_id
+        });
+        if let Some(stamp) = renamed {
+            let roster = self.journal.roster().await.map_err(journal_unread)?;
+            let left = |r: &RosterRecord| {
+                let same = r.store_id == stamp.store_id && r.role == record.role;
+                same && r.state == RosterState::Removed
+            };
+            if roster.iter().any(left) {
+                stamp.store_id = record.store_id;
+                stamp.progress = record.progress;
+            }
+        }
+        Ok(identity)
     }
 
     /// What the journal knows, as of now: read after what the store said of itself, so that
