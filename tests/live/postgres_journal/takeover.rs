@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dbmanager::model::{Document, Level, OnTimeout, Receipt};
+use dbmanager::model::{Document, Level, OnTimeout, Query, Receipt, Role};
 
 use super::world::{Instance, SOON, World, assert_all_equal, sends, until};
 
@@ -116,6 +116,37 @@ async fn a_sender_that_was_overtaken_stands_down_and_may_come_back() {
     until("it takes over again", async || sends(&a)).await;
     a.wait_for(&receipt, Level::All, SOON).await.unwrap();
     assert_all_equal(&a, 2).await;
+}
+
+/// It would not have renewed its lease for minutes, and sees all that its successor does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sender_that_was_overtaken_learns_so_from_what_its_successor_does() {
+    let Some(mut world) = World::new(Duration::from_secs(600)) else {
+        return;
+    };
+    let a = world.open().await;
+    world.lease = Duration::from_secs(1);
+    let b = world.open().await;
+    let written = a
+        .store_document("papers", Document::new("p").text("one"))
+        .level(Level::All);
+    written.await.unwrap();
+    world
+        .place
+        .run("UPDATE journal SET lease_until = clock_timestamp() - interval '1 second'")
+        .await;
+    until("the other sends", async || sends(&b)).await;
+    until("it stands down", async || !sends(&a)).await;
+    b.rebuild(Role::Vector).await.unwrap();
+    // What the successor confirms is told to those who write here.
+    let written = a
+        .store_document("papers", Document::new("q").text("two"))
+        .level(Level::All)
+        .timeout(SOON);
+    a.at_least(&written.await.unwrap(), SOON).await.unwrap();
+    let found = a.search_documents("papers", Query::metadata("two")).await;
+    assert!(!found.unwrap().degraded());
+    assert_all_equal(&b, 2).await;
 }
 
 /// More changes than are kept go by while nobody reads them: the view is read anew.

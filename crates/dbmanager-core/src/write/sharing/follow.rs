@@ -58,6 +58,9 @@ impl WriteRoom {
             Changes::Next(changes) => {
                 let more = changes.len() == STEP;
                 for (number, change) in changes {
+                    if let SharedChange::Sender { epoch, .. } = change {
+                        self.check_overtaken(journal, epoch).await?;
+                    }
                     self.follow_change(sharing, change);
                     *position = number;
                 }
@@ -73,6 +76,22 @@ impl WriteRoom {
         }
         sharing.followed.notify_waiters();
         Ok(more)
+    }
+
+    /// Stands down if another sender has begun under this epoch: what that one does is to be followed
+    /// from there on, though the own lease is not renewed, and so not found to be lost, before long.
+    async fn check_overtaken(&self, journal: &dyn SharedJournal, epoch: u64) -> JournalResult<()> {
+        // An epoch that this manager has raised itself may be followed before it is answered.
+        if !self.is_made_sender() || epoch <= self.journal.epoch() {
+            return Ok(());
+        }
+        match journal.renew().await {
+            Err(error) if *error.kind() == JournalErrorKind::NotSender => {
+                self.stand_down(&error.to_string());
+                Ok(())
+            }
+            renewed => renewed.map(drop),
+        }
     }
 
     fn follow_change(&self, sharing: &Sharing, change: SharedChange) {
@@ -177,6 +196,7 @@ impl WriteRoom {
     /// committed meanwhile is followed afterwards, and following something twice changes nothing.
     pub(super) async fn load_view(&self, journal: &dyn SharedJournal) -> JournalResult<u64> {
         let state = journal.state().await?;
+        self.check_overtaken(journal, state.epoch).await?;
         self.follow_sender(state.epoch, state.sender.clone());
         self.replace_catalogue(self.journal.collections().await?);
         let mut live = Vec::new();
