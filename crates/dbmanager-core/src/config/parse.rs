@@ -158,7 +158,14 @@ fn journal(root: &mut Section<'_>) -> Result<JournalSettings> {
     } else {
         section.section(
             "config",
-            &["path", "max_entries", "max_bytes", "record_lifetime"],
+            &[
+                "path",
+                "max_entries",
+                "max_bytes",
+                "max_operations",
+                "max_keys",
+                "record_lifetime",
+            ],
         )?
     };
     Ok(JournalSettings {
@@ -169,6 +176,8 @@ fn journal(root: &mut Section<'_>) -> Result<JournalSettings> {
         journal_type,
         max_entries: config.number("max_entries")?,
         max_bytes: config.bytes("max_bytes")?,
+        max_operations: config.number("max_operations")?,
+        max_keys: config.number("max_keys")?,
         record_lifetime: config
             .duration("record_lifetime")?
             .unwrap_or(default.record_lifetime),

@@ -8,7 +8,7 @@ use super::*;
 const SECRET: &str = "hunter2";
 
 /// Keys of the configuration, of services, and secret ones.
-const KEYS: [&str; 44] = [
+const KEYS: [&str; 46] = [
     "vector",
     "graph",
     "relational",
@@ -26,6 +26,8 @@ const KEYS: [&str; 44] = [
     "path",
     "max_entries",
     "max_bytes",
+    "max_operations",
+    "max_keys",
     "record_lifetime",
     "lease",
     "level",

@@ -123,6 +123,10 @@ impl Settings {
                 "journal.config.max_bytes",
                 self.journal.max_bytes.unwrap_or(1),
             ),
+            (
+                "journal.config.max_operations",
+                self.journal.max_operations.unwrap_or(1),
+            ),
         ] {
             if number == 0 {
                 return Err(error(format!("{key:?} must be at least 1")));
@@ -240,8 +244,15 @@ pub struct JournalSettings {
     /// Key `config.max_bytes`: bytes at which writes are rejected; absent: the journal's own
     /// limit.
     pub max_bytes: Option<u64>,
+    /// Key `config.max_operations`: outcomes of writes, one each, at which writes are rejected, kept
+    /// for `record_lifetime`; absent: the journal's own limit, 20,000,000.
+    pub max_operations: Option<u64>,
+    /// Key `config.max_keys`: idempotency keys, kept as long, at which writes with a key are
+    /// rejected; absent: the journal's own limit, 1,000,000. With 0 no write may have one.
+    pub max_keys: Option<u64>,
     /// Key `config.record_lifetime`: how long idempotency keys and outcomes are kept after an
-    /// operation is complete; 24 h by default, and at least.
+    /// operation is complete; at least 24 h, which is the default. They are kept for 25 h at least,
+    /// for clocks that disagree.
     pub record_lifetime: Duration,
     /// Key `config.lease`, for journals that instances share: how long after the death of the
     /// sending instance another one takes over; absent: 5 s.
@@ -260,6 +271,8 @@ impl fmt::Debug for JournalSettings {
             .field("path", &self.path)
             .field("max_entries", &self.max_entries)
             .field("max_bytes", &self.max_bytes)
+            .field("max_operations", &self.max_operations)
+            .field("max_keys", &self.max_keys)
             .field("record_lifetime", &self.record_lifetime)
             .field("lease", &self.lease)
             .field("poll_interval", &self.poll_interval)
@@ -280,6 +293,8 @@ impl Default for JournalSettings {
             path: None,
             max_entries: None,
             max_bytes: None,
+            max_operations: None,
+            max_keys: None,
             record_lifetime: Self::SHORTEST_RECORD_LIFETIME,
             lease: None,
             poll_interval: None,

@@ -80,7 +80,8 @@ fn every_further_key_is_read() {
             "graph": {"enabled": false, "type": "memory"},
             "relational": {"enabled": false},
             "journal": {"type": "memory", "config": {"path": "/j", "max_entries": 10,
-                        "max_bytes": "2GiB", "record_lifetime": "2d"}},
+                        "max_bytes": "2GiB", "record_lifetime": "2d",
+                        "max_operations": 30, "max_keys": 20}},
             "write": {"level": "all", "timeout": "1500ms", "max_in_flight": 7},
             "search": {"timeout": 2.5},
             "embedding": {"type": "none", "config": {"x": 1}},
@@ -103,6 +104,8 @@ fn every_further_key_is_read() {
             path: Some(PathBuf::from("/j")),
             max_entries: Some(10),
             max_bytes: Some(2 << 30),
+            max_operations: Some(30),
+            max_keys: Some(20),
             record_lifetime: Duration::from_secs(2 * 86_400),
             ..JournalSettings::default()
         }

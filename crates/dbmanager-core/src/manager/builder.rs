@@ -312,6 +312,8 @@ fn journal_options(settings: &JournalSettings) -> JournalOptions {
     JournalOptions {
         max_entries: settings.max_entries.unwrap_or(default.max_entries),
         max_bytes: settings.max_bytes.unwrap_or(default.max_bytes),
+        max_operations: settings.max_operations.unwrap_or(default.max_operations),
+        max_keys: settings.max_keys.unwrap_or(default.max_keys),
         retention: default.retention.max(settings.record_lifetime),
         lease: settings.lease.unwrap_or(default.lease),
         poll_interval: settings.poll_interval.unwrap_or(default.poll_interval),

@@ -8,9 +8,10 @@
 //!
 //! # Settings
 //! Under `journal.config`, besides those of every journal (`max_entries`, `max_bytes`,
-//! `record_lifetime`) and of those that instances share (`lease`, `poll_interval`): `url` or
-//! `host`, `port`, `username`, `password`, `database`; `schema` (`dbmanager`); `tls`, `tls_ca_file`,
-//! `allow_plain_text`, `application_name`. Two journals in one database need two schemas.
+//! `max_operations`, `max_keys`, `record_lifetime`) and of those that instances share (`lease`,
+//! `poll_interval`): `url` or `host`, `port`, `username`, `password`, `database`; `schema`
+//! (`dbmanager`); `tls`, `tls_ca_file`, `allow_plain_text`, `application_name`. Two journals in one
+//! database need two schemas.
 //!
 //! # What it needs
 //! PostgreSQL 14 or newer, encoding UTF8, and the right to create tables in the schema (and the
