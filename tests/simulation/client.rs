@@ -1,6 +1,6 @@
 //! What the users of one manager do, all at the same time.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, future::IntoFuture, time::Duration};
 
 use dbmanager_core::{
     DatabaseManager, Result, Runtime,
@@ -9,6 +9,7 @@ use dbmanager_core::{
         Document, Level, OnTimeout, OperationId, Precondition, Query, Receipt, Role, Version, field,
     },
 };
+use futures_util::future::join;
 
 use super::{
     history::History,
@@ -373,6 +374,21 @@ pub struct Operator {
 }
 
 impl Operator {
+    /// Rebuilds the store, and now and then asks for it again before that has ended.
+    async fn rebuild(&mut self, role: Role) {
+        let first = self.db.rebuild(role).into_future();
+        if self.random.below(3) > 0 {
+            drop(first.await);
+            return;
+        }
+        let pause = Duration::from_millis(self.random.below(5_000) as u64);
+        let again = async {
+            self.runtime.sleep(pause).await;
+            self.db.rebuild(role).await
+        };
+        drop(join(first, again).await);
+    }
+
     /// Acts now and then, for as long as the manager lives.
     pub async fn run(mut self) {
         loop {
@@ -383,7 +399,7 @@ impl Operator {
             match self.random.below(6) {
                 0 => {
                     (self.rebuilding)(role);
-                    drop(self.db.rebuild(role).await);
+                    self.rebuild(role).await;
                 }
                 1 => {
                     self.history.repairing();

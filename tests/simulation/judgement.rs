@@ -130,6 +130,16 @@ async fn settle(world: &World, history: &History, runtime: &Runtime, db: &Databa
             }
         }
         for parked in db.parked_writes() {
+            if let Some(id) = &parked.id
+                && let Ok(Some(found)) = db.get_document(&parked.collection, id).await
+                && found.version > parked.version
+            {
+                history.violate(
+                    "only the newest version is parked",
+                    format!("{parked:?}, but there is {}", found.version),
+                );
+                return false;
+            }
             if let Err(error) = db.retry_parked(parked.role, parked.version).await {
                 history.note(&format!("a retry failed: {error}"));
             }
