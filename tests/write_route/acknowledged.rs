@@ -290,3 +290,19 @@ async fn a_closing_that_ran_out_of_time_is_gone_on_with() {
     db.close(Duration::from_secs(60)).await.unwrap();
     rig.open().await;
 }
+
+/// The usual way to say "no limit".
+#[tokio::test(start_paused = true)]
+async fn the_longest_time_there_is_may_be_waited() {
+    let rig = Rig::new();
+    let db = rig.open().await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let write = db.store_document("c", document("a")).timeout(Duration::MAX);
+    let receipt = write.level(Level::All).await.unwrap();
+    assert!(receipt.level_reached());
+    let waited = db.wait_for(&receipt, Level::All, Duration::MAX).await;
+    assert!(waited.unwrap().level_reached());
+    db.at_least(&receipt, Duration::MAX).await.unwrap();
+    let dropped = db.drop_collection("c").timeout(Duration::MAX);
+    dropped.level(Level::All).await.unwrap();
+}

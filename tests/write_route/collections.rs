@@ -1,5 +1,7 @@
 //! Collections that are empty, dropped, or have an embedding space.
 
+use std::time::Duration;
+
 use dbmanager_core::{
     ErrorKind, WriteOutcome,
     model::{CollectionOptions, Level, OperationStatus, Query, Role},
@@ -86,4 +88,39 @@ async fn another_model_is_refused_even_at_the_same_dimension() {
     let error = db.store_document("c", document("a")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::EmbeddingSpaceMismatch);
     assert_eq!(error.write_outcome(), Some(&WriteOutcome::Rejected));
+}
+
+/// The catalogue does not know it any more, but a store has yet to hear of it.
+#[tokio::test(start_paused = true)]
+async fn a_drop_is_waited_for_like_any_write() {
+    let rig = Rig::new();
+    let db = rig.open().await;
+    let write = db.store_document("c", document("a"));
+    write.level(Level::All).await.unwrap();
+    rig.switch(Role::Graph).set(Mode::Down);
+    let dropped = db.drop_collection("c").level(Level::Journaled).await;
+    let dropped = dropped.unwrap();
+    let second = Duration::from_secs(1);
+    // Also when there is another one of its name.
+    for _ in 0..2 {
+        let waited = db.wait_for(&dropped, Level::All, second).await;
+        assert_eq!(waited.unwrap_err().kind(), ErrorKind::LevelNotReached);
+        db.store_document("c", document("b")).await.unwrap();
+    }
+    rig.switch(Role::Graph).set(Mode::Up);
+    let waited = db.wait_for(&dropped, Level::All, Duration::MAX).await;
+    assert!(waited.unwrap().level_reached());
+    eventually("the journal lets go", || db.health().journal.entries == 0).await;
+    let waited = db.wait_for(&dropped, Level::All, second).await;
+    assert!(waited.unwrap().level_reached());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_collection_named_twice_is_searched_once() {
+    let rig = Rig::new();
+    let db = rig.open().await;
+    let write = db.store_document("c", document("a"));
+    write.level(Level::All).await.unwrap();
+    let found = db.search_documents(["c", "c"], Query::metadata("words"));
+    assert_eq!(found.await.unwrap().hits.len(), 1);
 }

@@ -5,7 +5,7 @@ mod cached_search;
 mod search_context;
 mod verbs;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 pub use builder::ManagerBuilder;
 pub use verbs::{DeleteDocument, DeleteDocuments, DropCollection, StoreDocument, StoreDocuments};
@@ -274,10 +274,13 @@ impl DatabaseManager {
     }
 
     fn resolve(&self, scope: Scope) -> Result<Vec<Collection>> {
+        let mut named = BTreeSet::new();
         match scope {
             Scope::All => Ok(self.inner.room.collections()),
             Scope::Collections(names) => names
                 .into_iter()
+                // Else its documents would come as often as it is named.
+                .filter(|name| named.insert(name.clone()))
                 .map(|name| {
                     self.inner.room.collection(&name).ok_or_else(|| {
                         Error::new(ErrorKind::CollectionNotFound, "there is no such collection")
@@ -395,7 +398,8 @@ impl DatabaseManager {
                 ..
             } => {
                 if live {
-                    let deadline = room.runtime.monotonic() + room.settings.timeout;
+                    let now = room.runtime.monotonic();
+                    let deadline = now.saturating_add(room.settings.timeout);
                     room.until_shown(operation_id, version, deadline).await?;
                 }
                 self.accepted_status(&DocumentKey::new(collection, id), version, live)

@@ -329,14 +329,20 @@ pub(super) async fn wait_for(
     timeout: Duration,
 ) -> Result<Receipt> {
     let room = &inner.room;
-    let deadline = room.runtime.monotonic() + timeout;
+    let deadline = room.runtime.monotonic().saturating_add(timeout);
     let level = match what {
         WaitFor::Level(level) => level,
         WaitFor::Searchable => Level::All,
     };
-    let document = match room.collection(&receipt.collection) {
-        Some(collection) => DocumentKey::new(collection.key, Arc::clone(&receipt.id)),
-        // Dropped: there is nothing left to wait for.
+    let collection = room.collection(&receipt.collection);
+    let document = match receipt.id.is_empty() {
+        // A drop of the collection, which may have been created again.
+        true => room.backlog.document_of(receipt.version),
+        false => collection.map(|c| DocumentKey::new(c.key, Arc::clone(&receipt.id))),
+    };
+    let document = match document {
+        Some(document) => document,
+        // Dropped, or the drop is in every store: there is nothing left to wait for.
         None => {
             return Ok(Receipt {
                 level,

@@ -124,7 +124,7 @@ impl WriteRoom {
         }
         let appended = self.append_stages(&collection, &mut stages).await?;
         // From here on: what embedding takes is the model's, and says nothing of the stores.
-        let deadline = self.runtime.monotonic() + options.timeout;
+        let deadline = self.runtime.monotonic().saturating_add(options.timeout);
         let mut answers: Vec<Option<Result<Receipt>>> = Vec::with_capacity(stages.len());
         let mut waiting = Vec::new();
         let mut appended = appended.into_iter().peekable();
@@ -218,7 +218,7 @@ impl WriteRoom {
             self.backlog.insert(header.clone(), None);
         }
         let (document, operation_id, version) = accepted(appended, operation_id)?;
-        let deadline = self.runtime.monotonic() + options.timeout;
+        let deadline = self.runtime.monotonic().saturating_add(options.timeout);
         let answer = self
             .settle(&document, version, options, deadline, false)
             .await;

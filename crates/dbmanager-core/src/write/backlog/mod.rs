@@ -146,6 +146,13 @@ impl Backlog {
         self.lock().newest(document)
     }
 
+    /// Whose entry this is, while it is here.
+    pub(crate) fn document_of(&self, version: Version) -> Option<DocumentKey> {
+        let inner = self.lock();
+        let entry = inner.entries.get(&version)?;
+        Some(entry.document.clone())
+    }
+
     /// Whether the entry has come here, be it that it is void by now.
     pub(crate) fn shows(&self, version: Version) -> bool {
         self.lock().entries.contains_key(&version)
