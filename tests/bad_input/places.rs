@@ -3,7 +3,11 @@
 use std::{fs, path::Path};
 
 use dbmanager::prelude::*;
-use dbmanager_core::{backend::ServiceConfig, journal::RosterState};
+use dbmanager_core::{
+    backend::ServiceConfig,
+    journal::RosterState,
+    model::{CollectionOptions, Tokenizer},
+};
 
 use crate::{
     common::embedded::{Home, assert_sound, close, get, store},
@@ -230,4 +234,18 @@ async fn a_store_file_that_is_no_database_is_refused_as_damaged() {
         assert_sound(&db, 2).await;
         close(db).await;
     }
+}
+
+/// The stores were open by then, and those who send to them.
+#[tokio::test]
+async fn an_opening_that_fails_at_a_collection_leaves_no_store_locked() {
+    let home = Home::new();
+    let db = home.open().await;
+    let created = db.create_collection("c", CollectionOptions::default());
+    created.await.unwrap();
+    close(db).await;
+    let options = CollectionOptions::default().tokenizer(Tokenizer::Trigram);
+    let error = home.refusal(home.config().collection("c", options)).await;
+    assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+    close(home.open().await).await;
 }

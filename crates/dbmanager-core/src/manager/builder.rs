@@ -251,7 +251,6 @@ impl ManagerBuilder {
         })
         .await
         .map_err(journal_error)?;
-        create_collections(&room, &settings).await?;
         let monitor = Arc::new(Monitor::new(MonitorSettings {
             interval: settings.health.interval,
             timeout: settings.health.timeout,
@@ -267,9 +266,19 @@ impl ManagerBuilder {
             settings,
             journal_location,
         };
-        Ok(DatabaseManager {
+        // From here on dropping it, also with this future, ends its tasks.
+        let opened = DatabaseManager {
             inner: Arc::new(inner),
-        })
+        };
+        let room = &opened.inner.room;
+        if let Err(error) = create_collections(room, &opened.inner.settings).await {
+            // So that whoever tries again does not find the stores locked.
+            room.begin_close();
+            room.join().await;
+            room.close_stores().await;
+            return Err(error);
+        }
+        Ok(opened)
     }
 
     async fn open_journal(

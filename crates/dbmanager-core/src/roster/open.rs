@@ -57,8 +57,8 @@ pub(crate) async fn open_roster(
     roles: Vec<RoleSetting>,
 ) -> Result<Roster> {
     let mut stores = Vec::new();
-    let known = match open_stores(&opening, &roles, &mut stores).await {
-        Ok(known) => known,
+    let disabled = match open_and_disable(&opening, &roles, &mut stores).await {
+        Ok(disabled) => disabled,
         Err(error) => {
             // So that whoever tries again does not find them locked.
             for store in &stores {
@@ -70,11 +70,20 @@ pub(crate) async fn open_roster(
         }
     };
     stores.sort_by_key(|store| store.role);
-    let disabled = match opening.sends {
-        true => disable_others(opening.journal.as_ref(), &known, &stores).await?,
-        false => Vec::new(),
-    };
     Ok(Roster { stores, disabled })
+}
+
+/// Opens each store, adds it to `stores`, and returns those that are no longer enabled.
+async fn open_and_disable(
+    opening: &RosterOpening<'_>,
+    roles: &[RoleSetting],
+    stores: &mut Vec<Arc<Store>>,
+) -> Result<Vec<RosterRecord>> {
+    let known = open_stores(opening, roles, stores).await?;
+    match opening.sends {
+        true => disable_others(opening.journal.as_ref(), &known, stores).await,
+        false => Ok(Vec::new()),
+    }
 }
 
 /// Opens each store, adds it to `stores`, and returns the roster as it was before.
