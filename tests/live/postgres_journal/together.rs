@@ -8,7 +8,7 @@ use dbmanager::{
 };
 use futures_util::future::join_all;
 
-use super::world::{SOON, World, assert_all_equal, sends, until};
+use super::world::{Instance, SOON, World, assert_all_equal, sends, until};
 
 const LEASE: Duration = Duration::from_secs(10);
 
@@ -237,4 +237,31 @@ async fn the_sender_keeps_its_lease_through_rebuilds() {
     write(&b, "last", "text").await;
     assert!(sharing(&b).epoch > epoch);
     assert_all_equal(&b, rebuilt + 1).await;
+}
+
+/// The drop was appended, done and let go of while it stood still: no change tells of it any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_stood_still_learns_that_a_collection_was_dropped_meanwhile() {
+    let Some(world) = World::new(LEASE) else {
+        return;
+    };
+    let a = world.open().await;
+    let b = Instance::open(&world).await;
+    let first = write(&a, "from a", "one").await;
+    b.db().at_least(&first, SOON).await.unwrap();
+    assert_eq!(b.db().collections().len(), 1);
+    b.pause(Duration::from_secs(8));
+    let dropped = a.drop_collection("papers").level(Level::All).timeout(SOON);
+    dropped.await.unwrap();
+    until("the journal lets go", async || {
+        a.health().journal.entries == 0
+    })
+    .await;
+    assert_eq!(b.db().collections().len(), 1, "it stands still");
+    until("it learns of the drop", async || {
+        b.db().collections().is_empty()
+    })
+    .await;
+    write(b.db(), "from b", "two").await;
+    assert_all_equal(&a, 1).await;
 }

@@ -147,6 +147,14 @@ impl Instance {
         self.db.as_ref().unwrap()
     }
 
+    /// Stands still for so long, as a machine does that is suspended.
+    pub(super) fn pause(&self, time: Duration) {
+        if let Some(runtime) = &self.runtime {
+            // Its only thread.
+            runtime.spawn(async move { std::thread::sleep(time) });
+        }
+    }
+
     /// Ends everything at once: nothing is finished, nothing is given up.
     pub(super) fn kill(mut self) {
         if let Some(runtime) = self.runtime.take() {

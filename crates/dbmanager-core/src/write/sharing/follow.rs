@@ -1,6 +1,6 @@
 //! Following the journal's changes, and publishing what the sender learns.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::{Sharing, WriteRoom};
 use crate::{
@@ -57,13 +57,19 @@ impl WriteRoom {
             }
             Changes::Next(changes) => {
                 let more = changes.len() == STEP;
-                for (number, change) in changes {
+                let last = changes.last().map(|(number, _)| *number);
+                let passed_by = self.passes_by(&changes);
+                for (_, change) in changes {
                     if let SharedChange::Sender { epoch, .. } = change {
                         self.check_overtaken(journal, epoch).await?;
                     }
                     self.follow_change(sharing, change);
-                    *position = number;
                 }
+                if passed_by {
+                    self.replace_catalogue(self.journal.collections().await?);
+                }
+                // Followed again if something failed before.
+                *position = last.unwrap_or(*position);
                 more
             }
         };
@@ -76,6 +82,23 @@ impl WriteRoom {
         }
         sharing.followed.notify_waiters();
         Ok(more)
+    }
+
+    /// Whether entries come and go among these changes without having been seen: then no telling
+    /// whether one of them was the drop of a collection.
+    fn passes_by(&self, changes: &[(u64, SharedChange)]) -> bool {
+        let mut seen = BTreeSet::new();
+        changes.iter().any(|(_, change)| match change {
+            SharedChange::Appended { headers, .. } => {
+                seen.extend(headers.iter().map(|header| header.version));
+                false
+            }
+            SharedChange::Truncated(versions) => {
+                let unseen = |v: &Version| !seen.contains(v) && !self.backlog.shows(*v);
+                versions.iter().any(unseen)
+            }
+            _ => false,
+        })
     }
 
     /// Stands down if another sender has begun under this epoch: what that one does is to be followed

@@ -173,7 +173,7 @@ impl WriteRoom {
         let Some((_, sharing)) = self.shared() else {
             return Ok(());
         };
-        let deadline = self.runtime.monotonic() + timeout;
+        let deadline = self.runtime.monotonic().saturating_add(timeout);
         loop {
             let followed = sharing.followed.notified();
             if self.backlog.followed() >= version {
