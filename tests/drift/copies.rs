@@ -6,7 +6,8 @@ use dbmanager_core::{
     DifferenceKind::{Foreign, ForeignCollection, Missing, Version as OtherVersion},
     ErrorKind,
     journal::{MemoryStorage, RosterState},
-    model::{CollectionOptions, Document, Level, Role},
+    memory::MemoryPlace,
+    model::{CollectionOptions, Document, Level, Precondition, Role},
 };
 
 use crate::{
@@ -262,5 +263,56 @@ trait CollectIds {
 impl<'a, I: Iterator<Item = &'a dbmanager_core::Difference>> CollectIds for I {
     fn collect_ids(self) -> BTreeSet<String> {
         self.map(|difference| difference.id.to_string()).collect()
+    }
+}
+
+/// Found out by the read itself, before anybody else has looked.
+#[tokio::test(start_paused = true)]
+async fn an_authority_put_back_in_mid_run_is_not_read_once() {
+    let (rig, ledger) = (Rig::new(), Ledger::default());
+    let db = rig.builder_with(rig.bare_config()).open().await.unwrap();
+    ledger.fill(&db, 0..3, 1).await;
+    drained(&db).await;
+    let older = rig.place(Role::Relational).copy();
+    ledger.fill(&db, 0..6, 2).await;
+    drained(&db).await;
+    let relational = rig.switch(Role::Relational);
+    relational.set(Mode::Down);
+    db.get_document("c", id(0)).await.unwrap_err();
+    rig.place(Role::Relational).restore(&older);
+    relational.set(Mode::Up);
+    for number in 0..6 {
+        let error = db.get_document("c", id(number)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    }
+    let absent = db
+        .store_document("c", document(5, 3))
+        .precondition(Precondition::Absent);
+    absent.await.unwrap_err();
+    assert_eq!(state(&db, Role::Relational), RosterState::NeedsRestore);
+}
+
+/// So fast that no call has failed: the next round of truncation would stamp it as if it had all.
+#[tokio::test(start_paused = true)]
+async fn a_store_wiped_or_put_back_unnoticed_is_found_out_before_it_is_stamped() {
+    for role in [Role::Vector, Role::Graph] {
+        for wiped in [true, false] {
+            let (rig, ledger) = (Rig::new(), Ledger::default());
+            let db = rig.open().await;
+            ledger.fill(&db, 0..3, 1).await;
+            drained(&db).await;
+            let older = match wiped {
+                true => MemoryPlace::new(),
+                false => rig.place(role).copy(),
+            };
+            ledger.fill(&db, 3..6, 1).await;
+            drained(&db).await;
+            rig.place(role).restore(&older);
+            ledger.store(&db, 7, 1).await;
+            let found = || state(&db, role) == RosterState::NeedsRebuild;
+            eventually("it is found out", found).await;
+            db.rebuild(role).await.unwrap();
+            ledger.assert_sound(&db).await;
+        }
     }
 }

@@ -6,7 +6,11 @@ use std::{
     time::Duration,
 };
 
-use dbmanager_core::{DatabaseManager, ErrorKind, journal::RosterState, model::Role};
+use dbmanager_core::{
+    DatabaseManager, ErrorKind,
+    journal::RosterState,
+    model::{Document, Role},
+};
 use tokio::time::Instant;
 
 use crate::{
@@ -147,4 +151,33 @@ async fn a_rebuild_that_was_cut_off_before_the_store_heard_of_it_can_be_repeated
     let rebuilt = db.rebuild(Role::Vector).await.unwrap();
     assert_eq!((rebuilt.documents, rebuilt.tombstones), (DOCUMENTS - 1, 1));
     ledger.assert_sound(&db).await;
+}
+
+/// What is copied of it must not create it again in the store.
+#[tokio::test(start_paused = true)]
+async fn a_collection_that_is_dropped_during_a_rebuild_or_a_comparison_is_no_difference() {
+    for moment in (0..20).map(|moment| Duration::from_millis(50 + 150 * moment)) {
+        let rig = Rig::new();
+        let db = rig.builder_with(rig.bare_config()).open().await.unwrap();
+        let dropped = (0..600).map(|number| Document::new(number.to_string()).text("text"));
+        for stored in db.store_documents("dropped", dropped).await.unwrap() {
+            stored.unwrap();
+        }
+        drained(&db).await;
+        for role in [Role::Vector, Role::Graph] {
+            rig.switch(role).set(Mode::Slow);
+        }
+        let rebuild = tokio::spawn(db.rebuild(Role::Vector).into_future());
+        let compare = tokio::spawn(db.check_consistency().into_future());
+        tokio::time::sleep(moment).await;
+        db.drop_collection("dropped").await.unwrap();
+        rebuild.await.unwrap().unwrap();
+        let report = compare.await.unwrap().unwrap();
+        // While it is rebuilt, the other one does lack documents.
+        let of_graph = report.differences.iter().filter(|d| d.role == Role::Graph);
+        assert_eq!(of_graph.count(), 0, "{moment:?}: {report:?}");
+        drained(&db).await;
+        let report = db.check_consistency().await.unwrap();
+        assert!(report.is_consistent(), "{moment:?}: {report:?}");
+    }
 }

@@ -9,6 +9,7 @@ use crate::{
         BackendError, BackendErrorKind, DocumentState, Head, IdsRequest, ListDocumentsRequest,
         RelationalBackend, StoredRecord,
     },
+    journal::RosterState,
     model::{CollectionKey, DocumentRecord, Filter, Role, StoredDocument, Version},
     roster::store_error,
     write::{DocumentKey, Participation, Revision, WriteRoom, journal_error},
@@ -73,7 +74,10 @@ impl WriteRoom {
             .relational()
             .await
             .map_err(|error| read_error(Role::Relational, error))?;
-        if self.backlog.participation(Role::Relational) == Participation::NeedsRestore {
+        // Of the record too: it may have been found out by this very call.
+        if self.backlog.participation(Role::Relational) == Participation::NeedsRestore
+            || store.record().state == RosterState::NeedsRestore
+        {
             return Err(Error::new(
                 ErrorKind::Unavailable,
                 "the relational store lacks data that the journal no longer holds: restore it",

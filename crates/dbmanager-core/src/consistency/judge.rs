@@ -76,6 +76,10 @@ impl StoreCheck<'_> {
                     moved.push(id);
                 }
             }
+            if !self.room().is_live(collection) {
+                // Dropped meanwhile, which one store has carried out and another not yet.
+                return Ok(());
+            }
             self.mend_and_report(collection, found).await?;
             ids = moved;
         }

@@ -127,11 +127,10 @@ impl Rebuild {
     /// Whether the store is still the one that this rebuild fills.
     ///
     /// # Errors
-    /// The manager is closed, or has ceased to be the sender meanwhile, be it that it is again:
-    /// another one may have rebuilt the store since.
+    /// The manager is closed, or has left the store to another one meanwhile, be it that it is the
+    /// sender again. A lease that has run out and is renewed is no reason to copy all of it again.
     fn check_ours(&self, store: &Store, store_id: StoreId) -> Result<()> {
         self.room.check_open()?;
-        self.room.check_sender()?;
         if store.is_filling(store_id) {
             return Ok(());
         }
@@ -325,6 +324,11 @@ impl Rebuild {
         collection: &Collection,
         mutations: &Arc<[Mutation]>,
     ) -> BackendResult<()> {
+        // So that a drop is sent before this, and then seen here, or after it.
+        let _turn = store.turn().await;
+        if !self.room.is_live(&collection.key) {
+            return Ok(());
+        }
         let backend = store.connect().await?.as_backend();
         let epoch = self.room.journal.epoch();
         let create = CreateCollectionRequest::new(collection.clone(), epoch);

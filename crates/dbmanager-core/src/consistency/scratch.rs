@@ -16,6 +16,9 @@ use crate::{
 const FINGERPRINTS: TableDefinition<'_, &str, (u64, bool, [u8; 32])> =
     TableDefinition::new("fingerprints");
 
+/// Memory for pages of the file: by default it would be a GiB.
+const CACHE_BYTES: usize = 32 * 1024 * 1024;
+
 /// Fingerprints by id, in a temporary file that goes with the value.
 pub(super) struct Scratch {
     runtime: Runtime,
@@ -69,7 +72,10 @@ impl Scratch {
                     }
                     _ => {}
                 }
-                let database = Database::create(&path).map_err(failed)?;
+                let database = Database::builder()
+                    .set_cache_size(CACHE_BYTES)
+                    .create(&path)
+                    .map_err(failed)?;
                 Ok::<_, Error>(File {
                     database: Mutex::new(Some(database)),
                     path,

@@ -75,6 +75,16 @@ impl Guard {
         self.breaker().state(self.runtime.monotonic())
     }
 
+    /// What a call is answered with now without the store being asked, if its circuit is open.
+    pub(crate) fn refusal(&self) -> Option<BackendError> {
+        match self.circuit() {
+            CircuitState::Open { remaining } => Some(circuit_open(Refused {
+                retry_after: Some(remaining),
+            })),
+            CircuitState::Closed | CircuitState::HalfOpen => None,
+        }
+    }
+
     /// Calls the store, within the total budget, as often as the class, the settings and the retry
     /// budget allow.
     ///

@@ -6,4 +6,5 @@ mod store;
 
 pub(crate) use open::{RoleSetting, RosterOpening, disable_others, open_roster, store_error};
 use stamp::lacking_state;
+pub(crate) use stamp::{is_same, lacks_data};
 pub(crate) use store::{Store, StoreStatus};

@@ -41,6 +41,18 @@ pub(crate) fn lacking_state(role: Role) -> RosterState {
     }
 }
 
+/// Whether a store of this record lacks data.
+pub(crate) fn lacks_data(state: RosterState) -> bool {
+    matches!(state, RosterState::NeedsRebuild | RosterState::NeedsRestore)
+}
+
+/// Whether this is still the store of the record, as far as its stamp tells: not another one, not a
+/// wiped one, and not put back.
+pub(crate) fn is_same(identity: &Identity, record: &RosterRecord) -> bool {
+    let stamp = identity.stamp.as_ref();
+    stamp.is_some_and(|s| s.store_id == record.store_id && s.progress >= record.progress)
+}
+
 /// Judges a store against its own record.
 ///
 /// # Errors
@@ -202,6 +214,20 @@ mod tests {
         fresh.stamped = false;
         let judged = judge(&wiped, &fresh, facts(), Moment::Reconnecting).unwrap();
         assert_eq!(judged, Judgement::Whole);
+    }
+
+    #[test]
+    fn a_wiped_older_or_other_store_is_not_the_same() {
+        assert!(is_same(&identity(|_| ()), &record()));
+        assert!(is_same(
+            &identity(|s| s.progress = Version::from_u64(51)),
+            &record()
+        ));
+        let older = identity(|s| s.progress = Version::from_u64(49));
+        let other = identity(|s| s.store_id = StoreId::from_u128(8));
+        for found in [older, other, Identity::new(None, None, true)] {
+            assert!(!is_same(&found, &record()), "{found:?}");
+        }
     }
 
     #[test]

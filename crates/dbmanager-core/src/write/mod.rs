@@ -238,6 +238,12 @@ impl WriteRoom {
             .cloned()
     }
 
+    /// Whether this generation of the collection is the live one.
+    pub(crate) fn is_live(&self, collection: &CollectionKey) -> bool {
+        let live = self.collection(&collection.name);
+        live.is_some_and(|live| live.key == *collection)
+    }
+
     /// The live collections, by name.
     pub(crate) fn collections(&self) -> Vec<Collection> {
         self.catalogue

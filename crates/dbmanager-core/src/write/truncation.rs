@@ -8,7 +8,7 @@ use crate::{
     backend::BackendError,
     journal::TruncateRequest,
     model::{Role, StoreId, Version},
-    roster::Store,
+    roster::{Store, is_same, lacks_data},
 };
 
 /// Entries let go of in one round.
@@ -78,20 +78,23 @@ async fn truncate_round(room: &WriteRoom) -> Result<usize, String> {
     let Some(highest) = versions.iter().max().copied() else {
         return Ok(0);
     };
+    // One that nobody sends to is opened, and so compared, here: a store that was opened anew may have
+    // lost what it had confirmed.
+    for store in room.stores.iter().filter(|s| confirms(room, s.role)) {
+        store.connect().await.map_err(|e| describe(store, &e))?;
+    }
     let check_openings = || {
         if openings.contains(&None) || openings != self::openings(room) {
-            // A store was opened anew meanwhile: what it had confirmed may be gone with its cache.
             return Err("the confirmations of a store are being checked".to_owned());
         }
         Ok(())
     };
-    let holding = room.stores.iter();
-    let holding: Vec<_> = holding.filter(|s| confirms(room, s.role)).collect();
-    // One that nobody sends to is opened, and so compared, here. Nothing is stamped before: a stamp
-    // could only be raised by every round that then ends in vain.
-    connect(&holding).await?;
     check_openings()?;
-    let progress = make_durable(&holding, highest).await?;
+    let mut progress = Vec::new();
+    for store in room.stores.iter().filter(|s| confirms(room, s.role)) {
+        let stamped = make_durable(store, highest, check_openings).await?;
+        progress.push((store.role, stamped.0, stamped.1));
+    }
     for versions in versions.chunks(TRANSACTION) {
         check_openings()?;
         let request = TruncateRequest {
@@ -146,29 +149,29 @@ fn openings(room: &WriteRoom) -> Vec<Option<u64>> {
         .collect()
 }
 
-async fn connect(stores: &[&Arc<Store>]) -> Result<(), String> {
-    for store in stores {
-        store.connect().await.map_err(|e| describe(store, &e))?;
-    }
-    Ok(())
-}
-
-/// Makes these stores durable, and stamps each with its new progress.
+/// Makes a store durable and stamps it with its new progress, as the store that it was when the round
+/// began: what was put back or wiped meanwhile must never be stamped with progress that it lacks.
 async fn make_durable(
-    stores: &[&Arc<Store>],
+    store: &Store,
     highest: Version,
-) -> Result<Vec<(Role, StoreId, Version)>, String> {
-    let mut progress = Vec::new();
-    for store in stores {
-        let connected = store.connect().await.map_err(|e| describe(store, &e))?;
-        let record = store.record();
-        let version = store.progress_from(&record, highest);
-        let backend = connected.as_backend();
-        let stamped = store.stamp_as(&record, backend.as_ref(), version).await;
-        stamped.map_err(|e| describe(store, &e))?;
-        progress.push((store.role, record.store_id, version));
+    check_openings: impl Fn() -> Result<(), String>,
+) -> Result<(StoreId, Version), String> {
+    let record = store.record();
+    let lacking = lacks_data(record.state) && !store.is_filling(record.store_id);
+    let Some(connected) = store.ready().filter(|_| !lacking) else {
+        return Err(format!("{}: it is being looked at", store.role));
+    };
+    let backend = connected.as_backend();
+    let held = backend.identity().await.map_err(|e| describe(store, &e))?;
+    if !is_same(&held, &record) {
+        store.want_verification();
+        return Err(format!("{}: it is not what it was", store.role));
     }
-    Ok(progress)
+    check_openings()?;
+    let version = store.progress_from(&record, highest);
+    let stamped = store.stamp_as(&record, backend.as_ref(), version).await;
+    stamped.map_err(|e| describe(store, &e))?;
+    Ok((record.store_id, version))
 }
 
 fn describe(store: &Store, error: &BackendError) -> String {

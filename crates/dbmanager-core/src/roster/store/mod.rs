@@ -212,6 +212,11 @@ impl Store {
         self.reconcile.store(true, Ordering::Release);
     }
 
+    /// Has the stamp read again before the next use.
+    pub(crate) fn want_verification(&self) {
+        self.lock().verified = false;
+    }
+
     /// Takes note of a failure: after one that may hide a restart or a replacement of the store,
     /// its stamp is read again before the next use.
     pub(crate) fn note_failure(&self, error: &BackendError) {
@@ -241,7 +246,14 @@ impl Store {
         if let Some(backend) = self.ready() {
             return Ok(backend);
         }
-        let _one_at_a_time = self.connecting.lock().await;
+        let _one_at_a_time = match self.connecting.try_lock() {
+            Ok(alone) => alone,
+            // Whoever looks whether it is back may wait for a store that never answers.
+            Err(_) => match self.guard.refusal() {
+                Some(refused) => return Err(refused),
+                None => self.connecting.lock().await,
+            },
+        };
         if let Some(backend) = self.ready() {
             return Ok(backend);
         }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use tokio::sync::MutexGuard;
 
 use super::{
-    super::stamp::{follow_progress, note_progress},
+    super::stamp::{follow_progress, lacks_data, note_progress},
     State, Store,
 };
 use crate::{
@@ -99,13 +99,11 @@ impl Store {
         }
         // A store that lacks data may hold a stamp of an earlier life with a higher progress.
         let request = StampRequest::new(stamp);
-        let lacking = matches!(
-            record.state,
-            RosterState::NeedsRebuild | RosterState::NeedsRestore
-        );
-        backend
-            .write_stamp(if lacking { request.replace() } else { request })
-            .await
+        let request = match lacks_data(record.state) {
+            true => request.replace(),
+            false => request,
+        };
+        backend.write_stamp(request).await
     }
 
     /// The progress to stamp the store of this record with, at least `progress`: a stamp with less

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::{
-    super::stamp::{JournalFacts, Judgement, Moment, judge, lacking_state},
+    super::stamp::{JournalFacts, Judgement, Moment, judge, lacking_state, lacks_data},
     Store,
 };
 use crate::{
@@ -52,10 +52,7 @@ impl Store {
         let identity = &self.before_rebuild(identity, &record).await?;
         let judgement = judge(identity, &record, facts, moment)?;
         if let Judgement::Lacking(reason) = judgement
-            && !matches!(
-                record.state,
-                RosterState::NeedsRebuild | RosterState::NeedsRestore
-            )
+            && !lacks_data(record.state)
         {
             tracing::error!(role = %self.role, service = %self.service, reason, "store needs a rebuild");
             self.update(|r| r.state = lacking_state(r.role)).await?;
