@@ -105,7 +105,7 @@ use dbmanager_core::{
         AnyBackend, ApplyRequest, Backend, BackendFactory, BackendResult, Capabilities,
         CreateCollectionRequest, DropCollectionRequest, Fingerprint, Head, Identity, IdsRequest,
         ListDocumentsRequest, ListRequest, OpenContext, Page, RelationalBackend, ServiceConfig,
-        StampRequest, StoredRecord, TextHit, TextSearchRequest, parse_service_config,
+        Stamp, StampRequest, StoredRecord, TextHit, TextSearchRequest, parse_service_config,
     },
     model::{CollectionKey, Filter, Role},
 };
@@ -213,6 +213,10 @@ impl Backend for MongodbRelational {
         store::read_stamp(&self.server, &self.catalogue_name)
             .await
             .map(drop)
+    }
+
+    async fn read_stamp(&self) -> BackendResult<Option<Stamp>> {
+        store::read_stamp(&self.server, &self.catalogue_name).await
     }
 
     async fn identity(&self) -> BackendResult<Identity> {

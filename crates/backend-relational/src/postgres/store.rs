@@ -9,8 +9,8 @@ use dbmanager_core::{
         AnyBackend, ApplyRequest, Backend, BackendError, BackendErrorKind, BackendFactory,
         BackendResult, Capabilities, CreateCollectionRequest, DropCollectionRequest, Fingerprint,
         Head, Identity, IdsRequest, ListDocumentsRequest, ListRequest, OpenContext, Page,
-        RelationalBackend, ServiceConfig, StampRequest, StoredRecord, TextHit, TextSearchRequest,
-        parse_service_config,
+        RelationalBackend, ServiceConfig, Stamp, StampRequest, StoredRecord, TextHit,
+        TextSearchRequest, parse_service_config,
     },
     model::{CollectionKey, Filter, Role},
 };
@@ -228,6 +228,17 @@ impl Backend for PostgresStore {
         })
         .await
         .map_err(JobError::translate)
+    }
+
+    async fn read_stamp(&self) -> BackendResult<Option<Stamp>> {
+        match self
+            .run(|connection| Box::pin(stamp::read(connection)))
+            .await
+        {
+            // Somebody has wiped the schema.
+            Err(error) if error.is_missing_table() => Ok(None),
+            read => read.map_err(JobError::translate),
+        }
     }
 
     async fn identity(&self) -> BackendResult<Identity> {

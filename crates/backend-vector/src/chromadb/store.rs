@@ -7,7 +7,7 @@ use dbmanager_core::{
     backend::{
         ApplyRequest, Backend, BackendError, BackendErrorKind, BackendResult, Capabilities,
         CreateCollectionRequest, DropCollectionRequest, Fingerprint, Head, Identity, IdsRequest,
-        ListRequest, Page, StampRequest, StoredVectors, VectorBackend, VectorHit,
+        ListRequest, Page, Stamp, StampRequest, StoredVectors, VectorBackend, VectorHit,
         VectorSearchRequest,
     },
     model::{CollectionKey, Filter, Role},
@@ -102,6 +102,10 @@ impl Backend for Chromadb {
 
     async fn probe(&self) -> BackendResult<()> {
         self.api()?.check_database().await
+    }
+
+    async fn read_stamp(&self) -> BackendResult<Option<Stamp>> {
+        self.stamps.read(self.api()?).await
     }
 
     async fn identity(&self) -> BackendResult<Identity> {

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use dbmanager_core::{
     backend::{
         ApplyRequest, Backend, BackendResult, Capabilities, CreateCollectionRequest,
-        DropCollectionRequest, Fingerprint, Head, Identity, IdsRequest, ListRequest, Page,
+        DropCollectionRequest, Fingerprint, Head, Identity, IdsRequest, ListRequest, Page, Stamp,
         StampRequest, StoredVectors, VectorBackend, VectorHit, VectorSearchRequest,
     },
     model::{CollectionKey, Filter, Role},
@@ -85,6 +85,10 @@ impl Backend for Qdrant {
 
     async fn probe(&self) -> BackendResult<()> {
         self.read_stamp().await.map(drop)
+    }
+
+    async fn read_stamp(&self) -> BackendResult<Option<Stamp>> {
+        Self::read_stamp(self).await
     }
 
     async fn identity(&self) -> BackendResult<Identity> {

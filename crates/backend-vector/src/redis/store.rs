@@ -16,7 +16,7 @@ use dbmanager_core::{
     },
     model::{CollectionKey, CollectionOptions, Metric, Role},
 };
-use redis::{Value, cmd};
+use redis::{Cmd, Value, cmd};
 
 use super::{
     SERVICE,
@@ -70,6 +70,11 @@ fn capabilities(server: &Server) -> Capabilities {
 }
 
 impl Redis {
+    fn identity_call(&self) -> Cmd {
+        let script = &self.session.scripts().identity;
+        script.on(&[&self.keys.store, &self.keys.highest])
+    }
+
     pub(super) async fn open(config: &Config, context: &OpenContext) -> BackendResult<Self> {
         let session = Session::new(config, context).await?;
         let keys = StoreKeys::new(&config.namespace);
@@ -205,6 +210,24 @@ pub(super) fn detail(rest: Vec<Value>) -> BackendResult<String> {
     Ok(optional_text("a script", first)?.unwrap_or_default())
 }
 
+/// What the script `identity` answers.
+fn parse_identity(answer: Value) -> BackendResult<Identity> {
+    let mut parts = list("the identity", answer)?.into_iter();
+    let held = list("the identity", parts.next().unwrap_or(Value::Nil))?;
+    let mut fields = held
+        .into_iter()
+        .map(|field| optional_text("the identity", field));
+    let mut next = || fields.next().unwrap_or(Ok(None));
+    check_layout(next()?.as_deref(), next()?.as_deref())?;
+    let stamp = parse_stamp([next()?, next()?, next()?, next()?])?;
+    let highest = text("the highest version", parts.next().unwrap_or(Value::Nil))?;
+    let highest = match highest.as_str() {
+        "" => None,
+        version => Some(parse_version(version)?),
+    };
+    Ok(Identity::new(stamp, highest, highest.is_none()))
+}
+
 fn parse_stamp(fields: [Option<String>; 4]) -> BackendResult<Option<Stamp>> {
     let [store, journal, epoch, progress] = fields;
     let (store, journal, epoch, progress) = match (store, journal, epoch, progress) {
@@ -243,29 +266,18 @@ impl Backend for Redis {
         optional_text("the layout", self.session.call(read).await?).map(drop)
     }
 
+    async fn read_stamp(&self) -> BackendResult<Option<Stamp>> {
+        // Not in doubt: a server that was restarted is to be found out, and not taken for granted.
+        let answer = self.session.call(self.identity_call()).await?;
+        Ok(parse_identity(answer)?.stamp)
+    }
+
     async fn identity(&self) -> BackendResult<Identity> {
-        let call = self
-            .session
-            .scripts()
-            .identity
-            .on(&[&self.keys.store, &self.keys.highest]);
-        let answer = self.session.call_in_doubt(call).await?;
-        let mut parts = list("the identity", answer)?.into_iter();
-        let held = list("the identity", parts.next().unwrap_or(Value::Nil))?;
-        let mut fields = held
-            .into_iter()
-            .map(|field| optional_text("the identity", field));
-        let mut next = || fields.next().unwrap_or(Ok(None));
-        check_layout(next()?.as_deref(), next()?.as_deref())?;
+        let answer = self.session.call_in_doubt(self.identity_call()).await?;
+        let identity = parse_identity(answer)?;
         // What was known of the collections may have been known of another run of the server.
         self.known_collections().clear();
-        let stamp = parse_stamp([next()?, next()?, next()?, next()?])?;
-        let highest = text("the highest version", parts.next().unwrap_or(Value::Nil))?;
-        let highest = match highest.as_str() {
-            "" => None,
-            version => Some(parse_version(version)?),
-        };
-        Ok(Identity::new(stamp, highest, highest.is_none()))
+        Ok(identity)
     }
 
     async fn write_stamp(&self, request: StampRequest) -> BackendResult<()> {

@@ -79,6 +79,13 @@ pub trait Backend: Send + Sync + fmt::Debug {
     /// each time.
     async fn identity(&self) -> BackendResult<Identity>;
 
+    /// The stamp alone, read from the store each time; asked often, so it should cost no more than a
+    /// look-up. An adapter that refuses every call until [`Backend::identity`] has shown whose store
+    /// it is now refuses this one too.
+    async fn read_stamp(&self) -> BackendResult<Option<Stamp>> {
+        Ok(self.identity().await?.stamp)
+    }
+
     /// Writes the stamp under the rule of [`StampRequest`]. On return the stamp and everything
     /// applied before it are durable, if the store is.
     async fn write_stamp(&self, request: StampRequest) -> BackendResult<()>;

@@ -22,7 +22,7 @@ use crate::{
     backend::{
         ApplyRequest, Backend, BackendError, BackendErrorKind, BackendResult, Capabilities,
         CreateCollectionRequest, DropCollectionRequest, Fingerprint, Head, Identity, IdsRequest,
-        ListRequest, Mutation, Page, StampRequest,
+        ListRequest, Mutation, Page, Stamp, StampRequest,
     },
     model::{CollectionKey, CollectionOptions, Role},
 };
@@ -210,6 +210,10 @@ impl<R: MemoryRole> Backend for MemoryStore<R> {
 
     async fn probe(&self) -> BackendResult<()> {
         self.data().map(drop)
+    }
+
+    async fn read_stamp(&self) -> BackendResult<Option<Stamp>> {
+        Ok(self.data()?.stamp.clone())
     }
 
     async fn identity(&self) -> BackendResult<Identity> {

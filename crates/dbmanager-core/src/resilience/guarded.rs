@@ -10,7 +10,7 @@ use crate::{
         AnyBackend, ApplyRequest, Backend, BackendError, BackendResult, Capabilities,
         CreateCollectionRequest, DropCollectionRequest, Edges, Effect, Fingerprint, GraphBackend,
         Head, Identity, IdsRequest, ListDocumentsRequest, ListRequest, Neighbour,
-        NeighbourhoodRequest, Page, Path, PathsRequest, RelationalBackend, StampRequest,
+        NeighbourhoodRequest, Page, Path, PathsRequest, RelationalBackend, Stamp, StampRequest,
         StoredRecord, StoredVectors, TextHit, TextSearchRequest, VectorBackend, VectorHit,
         VectorSearchRequest,
     },
@@ -102,6 +102,10 @@ impl<B: Backend + ?Sized> Backend for Guarded<B> {
 
     async fn identity(&self) -> BackendResult<Identity> {
         guarded!(self, Read, identity())
+    }
+
+    async fn read_stamp(&self) -> BackendResult<Option<Stamp>> {
+        guarded!(self, Read, read_stamp())
     }
 
     async fn write_stamp(&self, request: StampRequest) -> BackendResult<()> {

@@ -2,7 +2,7 @@
 //! itself and what the journal recorded of it.
 
 use crate::{
-    backend::{BackendError, BackendErrorKind, Identity},
+    backend::{BackendError, BackendErrorKind, Identity, Stamp},
     journal::{RosterRecord, RosterState},
     model::{JournalId, Role, StoreId, Version},
 };
@@ -48,8 +48,7 @@ pub(crate) fn lacks_data(state: RosterState) -> bool {
 
 /// Whether this is still the store of the record, as far as its stamp tells: not another one, not a
 /// wiped one, and not put back.
-pub(crate) fn is_same(identity: &Identity, record: &RosterRecord) -> bool {
-    let stamp = identity.stamp.as_ref();
+pub(crate) fn is_same(stamp: Option<&Stamp>, record: &RosterRecord) -> bool {
     stamp.is_some_and(|s| s.store_id == record.store_id && s.progress >= record.progress)
 }
 
@@ -128,7 +127,6 @@ pub(crate) fn follow_progress(record: &mut RosterRecord, before: &RosterRecord) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::Stamp;
 
     fn facts() -> JournalFacts {
         JournalFacts {
@@ -218,16 +216,13 @@ mod tests {
 
     #[test]
     fn a_wiped_older_or_other_store_is_not_the_same() {
-        assert!(is_same(&identity(|_| ()), &record()));
-        assert!(is_same(
-            &identity(|s| s.progress = Version::from_u64(51)),
-            &record()
-        ));
-        let older = identity(|s| s.progress = Version::from_u64(49));
-        let other = identity(|s| s.store_id = StoreId::from_u128(8));
-        for found in [older, other, Identity::new(None, None, true)] {
-            assert!(!is_same(&found, &record()), "{found:?}");
-        }
+        let same = |found: Option<Stamp>| is_same(found.as_ref(), &record());
+        let stamp = |change: fn(&mut Stamp)| identity(change).stamp;
+        assert!(same(stamp(|_| ())));
+        assert!(same(stamp(|s| s.progress = Version::from_u64(51))));
+        assert!(!same(stamp(|s| s.progress = Version::from_u64(49))));
+        assert!(!same(stamp(|s| s.store_id = StoreId::from_u128(8))));
+        assert!(!same(None));
     }
 
     #[test]

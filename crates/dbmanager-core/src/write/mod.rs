@@ -177,7 +177,9 @@ impl WriteRoom {
     }
 
     async fn recover(&self) -> JournalResult<()> {
-        self.replace_catalogue(self.journal.collections().await?);
+        for collection in self.journal.collections().await? {
+            self.remember_collection(collection);
+        }
         let mut after = Version::ZERO;
         loop {
             let page = self.journal.live_entries(after, RECOVERY_PAGE).await?;
@@ -253,16 +255,6 @@ impl WriteRoom {
             .values()
             .cloned()
             .collect()
-    }
-
-    fn replace_catalogue(&self, collections: Vec<Collection>) {
-        self.catalogue
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .live = collections
-            .into_iter()
-            .map(|collection| (Arc::clone(&collection.key.name), collection))
-            .collect();
     }
 
     fn disabled(&self) -> Vec<RosterRecord> {

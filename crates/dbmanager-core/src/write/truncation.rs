@@ -162,8 +162,9 @@ async fn make_durable(
         return Err(format!("{}: it is being looked at", store.role));
     };
     let backend = connected.as_backend();
-    let held = backend.identity().await.map_err(|e| describe(store, &e))?;
-    if !is_same(&held, &record) {
+    let held = backend.read_stamp().await;
+    let held = held.map_err(|e| describe(store, &e))?;
+    if !is_same(held.as_ref(), &record) {
         store.want_verification();
         return Err(format!("{}: it is not what it was", store.role));
     }

@@ -273,9 +273,11 @@ impl Sender {
         error: BackendError,
     ) -> (Results, Option<BackendError>) {
         if error.kind() == BackendErrorKind::CollectionMissing {
-            // It was made ready: if nobody else has dropped it, the store was wiped.
             self.ready.remove(collection);
-            self.store.want_verification();
+            if self.room.is_live(collection) {
+                // It was made ready, so the store was wiped.
+                self.store.want_verification();
+            }
         }
         // Only a single item can be blamed for it.
         let blamed = error.is_permanent() && sent.len() == 1;

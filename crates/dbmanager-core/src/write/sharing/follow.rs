@@ -8,7 +8,7 @@ use crate::{
         Changes, Confirmation, EntryKind, JournalErrorKind, JournalResult, RosterRecord,
         RosterState, SharedChange, SharedJournal,
     },
-    model::{Role, StoreId, Version},
+    model::{CollectionKey, Role, StoreId, Version},
     write::backlog::{Learnt, slot},
 };
 
@@ -65,8 +65,8 @@ impl WriteRoom {
                     }
                     self.follow_change(sharing, change);
                 }
-                if passed_by {
-                    self.replace_catalogue(self.journal.collections().await?);
+                if passed_by && !sharing.is_sending() {
+                    self.refresh_catalogue().await?;
                 }
                 // Followed again if something failed before.
                 *position = last.unwrap_or(*position);
@@ -99,6 +99,21 @@ impl WriteRoom {
             }
             _ => false,
         })
+    }
+
+    /// Takes over the journal's collections; those that are not among them were dropped. What is
+    /// created or dropped here meanwhile stays as it is.
+    async fn refresh_catalogue(&self) -> JournalResult<()> {
+        let before = self.collections();
+        let read = self.journal.collections().await?;
+        let live: BTreeSet<CollectionKey> = read.iter().map(|c| c.key.clone()).collect();
+        for gone in before.iter().filter(|c| !live.contains(&c.key)) {
+            self.forget_collection(&gone.key);
+        }
+        for collection in read {
+            self.remember_collection(collection);
+        }
+        Ok(())
     }
 
     /// Stands down if another sender has begun under this epoch: what that one does is to be followed
@@ -221,7 +236,7 @@ impl WriteRoom {
         let state = journal.state().await?;
         self.check_overtaken(journal, state.epoch).await?;
         self.follow_sender(state.epoch, state.sender.clone());
-        self.replace_catalogue(self.journal.collections().await?);
+        self.refresh_catalogue().await?;
         let mut live = Vec::new();
         let mut after = Version::ZERO;
         loop {
