@@ -82,20 +82,24 @@ impl Engine {
                 answers.push(own);
             }
             transaction.write_rows(&group.rows).await?;
-            let first = group.rows.first().map(|row| row.header.operation_id);
-            Ok((transaction, answers, first))
+            let written: Vec<(OperationId, Version)> = group
+                .rows
+                .iter()
+                .map(|row| (row.header.operation_id, row.header.version))
+                .collect();
+            Ok((transaction, answers, written))
         });
-        let (transaction, answers, first) = attempt.await.map_err(|error| {
+        let (transaction, answers, written) = attempt.await.map_err(|error| {
             let refused = super::is_refused(&error);
             (error, refused)
         })?;
         let outcome = self.commit(transaction).await;
-        match (outcome, first) {
-            (Ok(()), _) => Ok(answers),
-            (Err(error), Some(operation_id))
-                if *error.kind() == JournalErrorKind::Indeterminate =>
+        match outcome {
+            Ok(()) => Ok(answers),
+            Err(error)
+                if *error.kind() == JournalErrorKind::Indeterminate && !written.is_empty() =>
             {
-                match self.was_committed(operation_id).await {
+                match self.was_committed(&written).await {
                     Some(true) => Ok(answers),
                     Some(false) => Err((
                         JournalError::new(
@@ -107,21 +111,37 @@ impl Engine {
                     None => Err((error, false)),
                 }
             }
-            (Err(error), _) => Err((error, false)),
+            Err(error) => Err((error, false)),
         }
     }
 
     /// Whether a commit of unknown fate took place, if that can be found out soon: the row is free
     /// only after the old transaction has ended, one way or the other.
-    async fn was_committed(&self, operation_id: OperationId) -> Option<bool> {
+    async fn was_committed(&self, written: &[(OperationId, Version)]) -> Option<bool> {
         let look = self.bounded(async {
             let mut transaction = Transaction::begin(self).await?;
-            let known = transaction.known_operation(operation_id).await?;
+            let wanted = written.iter().map(|(operation_id, _)| *operation_id);
+            let known = transaction.known_operations(wanted).await?;
             transaction.abandon().await?;
-            Ok(known.is_some())
+            Ok(proves_commit(&known, written))
         });
         look.await.ok()
     }
+}
+
+/// Whether these records are those that the group would have left. Since the group ended, an
+/// operation may have been recorded as refused, or another instance may have accepted it. Every
+/// record is compared: a version of a group that was rolled back is issued again, and one of them
+/// may by chance have gone to the same operation.
+fn proves_commit(known: &HashMap<OperationId, Known>, written: &[(OperationId, Version)]) -> bool {
+    written.iter().all(|(operation_id, version)| {
+        matches!(
+            known.get(operation_id),
+            Some(Known::Accepted {
+                lookup: OperationLookup::Accepted { version: held, .. }
+            }) if held == version
+        )
+    })
 }
 
 impl Transaction<'_> {
@@ -326,4 +346,52 @@ fn check_precondition(group: &Group, request: &AppendRequest) -> JournalResult<(
             None => "there is no live document".to_owned(),
         },
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn operation(number: u128) -> OperationId {
+        OperationId::from_u128(number)
+    }
+
+    fn accepted(number: u128, version: u64) -> (OperationId, Known) {
+        let operation_id = operation(number);
+        let lookup = OperationLookup::Accepted {
+            operation_id,
+            version: Version::from_u64(version),
+            collection: CollectionKey::new("papers", 1),
+            id: Arc::from("a"),
+            live: true,
+        };
+        (operation_id, Known::Accepted { lookup })
+    }
+
+    #[test]
+    fn only_the_groups_own_records_prove_its_commit() {
+        let written = [(1, 7), (2, 8)]
+            .map(|(number, version)| (operation(number), Version::from_u64(version)));
+        let refused = |number| (operation(number), Known::Refused);
+        for (case, records, committed) in [
+            ("all", vec![accepted(1, 7), accepted(2, 8)], true),
+            ("none", vec![], false),
+            ("refused meanwhile", vec![refused(1)], false),
+            (
+                "a later one refused",
+                vec![accepted(1, 7), refused(2)],
+                false,
+            ),
+            ("accepted by another", vec![accepted(1, 9)], false),
+            (
+                "by another, all",
+                vec![accepted(1, 9), accepted(2, 10)],
+                false,
+            ),
+            ("by another, the same version", vec![accepted(1, 7)], false),
+        ] {
+            let known = records.into_iter().collect();
+            assert_eq!(proves_commit(&known, &written), committed, "{case}");
+        }
+    }
 }

@@ -172,8 +172,16 @@ impl Transaction<'_> {
         &mut self,
         operation_id: OperationId,
     ) -> JournalResult<Option<Known>> {
-        let found = operations(self.connection(), vec![operation_id.to_string()]).await?;
+        let found = self.known_operations([operation_id]).await?;
         Ok(found.into_values().next())
+    }
+
+    pub(super) async fn known_operations(
+        &mut self,
+        wanted: impl IntoIterator<Item = OperationId>,
+    ) -> JournalResult<HashMap<OperationId, Known>> {
+        let wanted = wanted.into_iter().map(|id| id.to_string()).collect();
+        operations(self.connection(), wanted).await
     }
 }
 
