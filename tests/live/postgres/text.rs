@@ -220,6 +220,36 @@ async fn a_text_of_more_words_than_the_server_indexes_is_stored_and_found_by_its
     }
 }
 
+/// Distinct words of `length` letters of `alphabet`.
+fn words_over(alphabet: &[char], length: u32, count: usize) -> Vec<String> {
+    (0..count)
+        .map(|number| {
+            let letters = (0..length)
+                .map(|place| alphabet[number / alphabet.len().pow(place) % alphabet.len()]);
+            letters.collect()
+        })
+        .collect()
+}
+
+/// The server holds some letters in twice the bytes that they have in the text, and takes some
+/// numerals for spaces, so that one word becomes many.
+#[tokio::test]
+async fn a_text_that_grows_on_the_server_is_stored_and_found_by_its_first_words() {
+    let doubled: Vec<char> = ('\u{958}'..='\u{95f}').collect();
+    let doubled = words_over(&doubled, 6, 41_000);
+    let letters: Vec<char> = ('a'..='z').collect();
+    let parts = words_over(&letters, 4, 180_000);
+    let split: Vec<String> = parts.chunks(40).map(|some| some.join("\u{b2}")).collect();
+    for (words, query) in [(&doubled, doubled[0].as_str()), (&split, parts[0].as_str())] {
+        let Some(place) = Place::new() else { return };
+        let store = place.open().await;
+        prepare(&*store, Tokenizer::Unicode).await;
+        let document = Document::new("long").text(words.join(" "));
+        write(&*store, vec![upsert(1, document)]).await;
+        assert_eq!(found(&*store, query).await, ["long"]);
+    }
+}
+
 /// Hostile keys and values in filters are found as they are, beside a search.
 #[tokio::test]
 async fn injection_strings_are_values() {

@@ -125,7 +125,10 @@ fn translate(error: &Error, stage: Stage) -> BackendError {
 
 fn of_server(error: &PgDatabaseError) -> BackendError {
     let code = error.code();
-    let kind = kind_of(code);
+    let kind = match code {
+        PROGRAM_LIMIT_EXCEEDED => kind_of_limit(error.file(), error.message()),
+        _ => kind_of(code),
+    };
     // Errors about values quote them; the others name what an operator has to look at.
     let text = match code.get(..2) {
         Some("22" | "23") => format!("postgres refused a value (code {code})"),
@@ -154,8 +157,6 @@ fn kind_of(code: &str) -> BackendErrorKind {
         "55P03" => Kind::Unavailable,
         // Too many connections, and the operator's own limits; not the disk.
         "53300" => Kind::Overloaded,
-        // Index rows and text-search vectors have a largest size.
-        "54000" => Kind::Refused,
         // No such database; a table, or something else, of that name already.
         "3D000" | "42P07" | "42710" | "42723" => Kind::Config,
         "XX001" | "XX002" => Kind::Damaged,
@@ -170,9 +171,55 @@ fn kind_of(code: &str) -> BackendErrorKind {
     }
 }
 
+/// The SQLSTATE both for content that is too large (a text-search vector, a row, an index's key) and
+/// for a server that has run out of something.
+const PROGRAM_LIMIT_EXCEEDED: &str = "54000";
+
+/// The server's source files whose limits say nothing of the content: no more transaction ids or
+/// multixact ids until a `VACUUM`, and no more blocks in a relation (`md.c` before PostgreSQL 16).
+const LIMITS_OF_THE_SERVER: [&str; 4] = ["varsup.c", "multixact.c", "bufmgr.c", "md.c"];
+
+/// What a limit means. Messages are in the server's language, the name of the source file is not;
+/// where something in between has left it out, the English message has to do.
+///
+/// Limits of the content are many and come with every release, those of the server are these: so
+/// what is not known is the content's. If that is wrong, a write is parked, and sent again when an
+/// operator says so; the other way round, it would be sent for ever and hold up all behind it.
+fn kind_of_limit(file: Option<&str>, message: &str) -> BackendErrorKind {
+    let of_the_server = match file {
+        Some(file) => LIMITS_OF_THE_SERVER.contains(&file),
+        None => message.contains("wraparound"),
+    };
+    if of_the_server {
+        BackendErrorKind::Unavailable
+    } else {
+        BackendErrorKind::Refused
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_limit_of_the_content_is_refused_and_one_of_the_server_passes() {
+        use BackendErrorKind as Kind;
+        const STOPPED: &str = "database is not accepting commands that assign new transaction IDs \
+                               to avoid wraparound data loss in database \"app\"";
+        const LARGE: &str = "string is too long for tsvector (1365924 bytes, max 1048575 bytes)";
+        for (file, message, kind) in [
+            (Some("varsup.c"), STOPPED, Kind::Unavailable),
+            (Some("varsup.c"), "die Datenbank", Kind::Unavailable),
+            (Some("multixact.c"), "", Kind::Unavailable),
+            (None, STOPPED, Kind::Unavailable),
+            (Some("to_tsany.c"), LARGE, Kind::Refused),
+            (Some("hio.c"), "row is too big", Kind::Refused),
+            (Some("nbtutils.c"), "index row size 2800", Kind::Refused),
+            (None, LARGE, Kind::Refused),
+        ] {
+            assert_eq!(kind_of_limit(file, message), kind, "{file:?} {message}");
+        }
+    }
 
     #[test]
     fn every_class_has_its_kind() {
@@ -190,7 +237,6 @@ mod tests {
             ("42501", Kind::Denied),
             ("53100", Kind::Unavailable),
             ("53300", Kind::Overloaded),
-            ("54000", Kind::Refused),
             ("57014", Kind::Timeout),
             ("57P01", Kind::Unavailable),
             ("57P03", Kind::Unavailable),

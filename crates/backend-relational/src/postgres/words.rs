@@ -17,8 +17,12 @@ pub(super) const MAX_DISTINCT_TERMS: usize = 1_024;
 pub(super) const MAX_TERMS: usize = 4_096;
 /// The server ignores words of 2 kB and more; longer ones are found by their start.
 const MAX_WORD_CHARACTERS: usize = 250;
+/// No byte of a text brings more into a vector than this, in any tokenizer.
+const MAX_BYTES_PER_BYTE: usize = 16;
 /// A text-search vector takes 1 MiB (PostgreSQL documentation, section 12.11).
 const MAX_VECTOR_BYTES: usize = 1_000_000;
+/// What a word takes besides its letters: alignment, the number of positions, and one of them.
+const BYTES_OF_A_WORD: usize = 6;
 /// Positions the server keeps of one word.
 const MAX_POSITIONS: usize = 256;
 /// The length of the runs of the trigram tokenizer.
@@ -57,15 +61,16 @@ pub(super) fn of_document(tokenizer: Tokenizer, document: &Document) -> Document
     let mut length: i32 = 0;
     let mut bytes = 0;
     let mut counts: HashMap<String, usize> = HashMap::new();
-    // No character brings more than this in any tokenizer, so small texts need no bookkeeping.
-    let small = 16 * (document.title.len() + document.text.len()) < MAX_VECTOR_BYTES;
+    // Small texts need no bookkeeping.
+    let small =
+        MAX_BYTES_PER_BYTE * (document.title.len() + document.text.len()) < MAX_VECTOR_BYTES;
     for part in [&document.title, &document.text] {
         for_each_word(tokenizer, part, |word| {
             length = length.saturating_add(1);
             if !small {
                 let held = counts.get_mut(word);
                 let more = match &held {
-                    None => word.len() + 6,
+                    None => BYTES_OF_A_WORD + word.chars().map(bytes_held).sum::<usize>(),
                     Some(count) if **count < MAX_POSITIONS => 2,
                     Some(_) => 0,
                 };
@@ -134,6 +139,44 @@ fn for_each_word(tokenizer: Tokenizer, text: &str, mut each: impl FnMut(&str)) {
     }
 }
 
+/// The most that the server holds of a character of a word. Its canonical form, in which the server
+/// folds, may be longer than the character is; and what is a numeral here but no digit there (such
+/// as `\u{b2}`) ends a word, so that another begins behind it.
+fn bytes_held(c: char) -> usize {
+    match c {
+        '\0'..='\u{7f}' => 1,
+        // Letters that are never composed again (Unicode, CompositionExclusions.txt): Indic with a
+        // nukta, Tibetan, and Hebrew presentation forms.
+        '\u{958}'..='\u{95f}'
+        | '\u{9dc}'..='\u{9df}'
+        | '\u{a33}'
+        | '\u{a36}'
+        | '\u{a59}'..='\u{a5e}'
+        | '\u{b5c}'
+        | '\u{b5d}'
+        | '\u{f43}'
+        | '\u{f4d}'
+        | '\u{f52}'
+        | '\u{f57}'
+        | '\u{f5c}'
+        | '\u{f69}'
+        | '\u{f73}'
+        | '\u{f75}'..='\u{f78}'
+        | '\u{f81}'
+        | '\u{f93}'
+        | '\u{f9d}'
+        | '\u{fa2}'
+        | '\u{fa7}'
+        | '\u{fac}'
+        | '\u{fb9}'
+        | '\u{fb1d}'..='\u{fb4e}' => 2 * c.len_utf8(),
+        // Some stand for ideographs of four bytes.
+        '\u{fa6c}' | '\u{facf}'..='\u{fad7}' => 4,
+        _ if c.is_numeric() => c.len_utf8() + BYTES_OF_A_WORD,
+        _ => c.len_utf8(),
+    }
+}
+
 /// Combining diacritics belong to their word; the server folds them away.
 fn is_part_of_word(c: char) -> bool {
     c.is_alphanumeric() || ('\u{300}'..='\u{36f}').contains(&c)
@@ -176,6 +219,64 @@ mod tests {
         assert_eq!(bounded.split(' ').count(), MAX_DISTINCT_TERMS);
         let repeated = of_query(Tokenizer::Unicode, &"a ".repeat(MAX_TERMS + 5)).unwrap();
         assert_eq!(repeated.split(' ').count(), MAX_TERMS);
+    }
+
+    /// What the vector holds of the words, if they are all distinct.
+    fn bytes_in_vector(words: &str, length_held: impl Fn(char) -> usize) -> usize {
+        let bytes = |word: &str| BYTES_OF_A_WORD + word.chars().map(&length_held).sum::<usize>();
+        words.split(' ').map(bytes).sum()
+    }
+
+    #[test]
+    fn words_count_as_long_as_the_server_holds_them() {
+        let letters: Vec<char> = ('\u{958}'..='\u{95f}').collect();
+        let text: String = (0..41_000_usize)
+            .map(|number| {
+                let word: String = (0..6)
+                    .map(|place| letters[number >> (3 * place) & 7])
+                    .collect();
+                word + " "
+            })
+            .collect();
+        let words = of_document(Tokenizer::Unicode, &Document::new("a").text(text));
+        assert_eq!(words.length, 41_000);
+        let bytes = bytes_in_vector(&words.text, |_| 6);
+        assert!((990_000..=MAX_VECTOR_BYTES).contains(&bytes), "{bytes}");
+    }
+
+    #[test]
+    fn numerals_count_as_the_ends_of_words() {
+        let text: String = (0..60_000)
+            .map(|number| format!("{number:05}\u{b2}x "))
+            .collect();
+        let words = of_document(Tokenizer::Unicode, &Document::new("a").text(text));
+        let split = words.text.replace('\u{b2}', " ");
+        let bytes = bytes_in_vector(&split, char::len_utf8);
+        assert!((900_000..=MAX_VECTOR_BYTES).contains(&bytes), "{bytes}");
+    }
+
+    #[test]
+    fn no_character_brings_more_than_is_allowed_for() {
+        for c in ('\0'..=char::MAX).filter(|c| c.is_alphanumeric()) {
+            let run = RUN * bytes_held(c) + BYTES_OF_A_WORD;
+            assert!(run <= MAX_BYTES_PER_BYTE * c.len_utf8(), "{c:?}");
+        }
+    }
+
+    /// Against the tables that another adapter of this crate folds with.
+    #[cfg(feature = "mongodb")]
+    #[test]
+    fn no_character_is_folded_to_more_than_is_counted() {
+        use unicode_normalization::UnicodeNormalization;
+        for c in ('\0'..=char::MAX).filter(|c| is_part_of_word(*c)) {
+            let folded = std::iter::once(c)
+                .nfd()
+                .filter(|c| !('\u{300}'..='\u{36f}').contains(c))
+                .nfc()
+                .map(char::len_utf8)
+                .sum::<usize>();
+            assert!(folded <= bytes_held(c), "{c:?}: {folded}");
+        }
     }
 
     #[test]
