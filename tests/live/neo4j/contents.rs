@@ -2,14 +2,14 @@
 
 use dbmanager_core::{
     backend::{
-        BackendErrorKind, DropCollectionRequest, NeighbourhoodRequest, NodeKey, StampRequest,
-        TextSearchRequest,
+        BackendErrorKind, DropCollectionRequest, Mutation, NeighbourhoodRequest, NodeKey,
+        StampRequest, TextSearchRequest,
     },
-    model::{CollectionKey, Document, Reference, Tokenizer},
+    model::{CollectionKey, Document, Reference, Tokenizer, Version},
 };
 
 use super::{
-    data::{self, create, edges, head, ids, key, prepare, record, refused, upsert, write},
+    data::{self, create, edges, head, ids, key, persist, prepare, record, refused, upsert, write},
     server::Server,
 };
 use crate::environment::report;
@@ -122,6 +122,165 @@ async fn neo4j_matches_titles_in_every_tokenizer() {
         let drop = DropCollectionRequest::new(key(), 1);
         store.drop_collection(drop).await.unwrap();
     }
+    server.clean().await;
+}
+
+/// A title as long as a text is cut, indexed and found like any other.
+#[tokio::test]
+async fn neo4j_holds_a_title_of_200_kilobytes() {
+    let Some(server) = Server::from_environment() else {
+        return;
+    };
+    let title: String = (0..20_000)
+        .map(|number| format!("word{number:05} "))
+        .collect();
+    for tokenizer in [Tokenizer::Unicode, Tokenizer::Trigram] {
+        let store = server.open(&server.namespace()).await.unwrap();
+        store
+            .write_stamp(StampRequest::new(data::stamp(1)))
+            .await
+            .unwrap();
+        create(&*store, key(), tokenizer).await.unwrap();
+        let long = Document::new("long").title(title.as_str());
+        write(
+            &*store,
+            &[upsert(1, Document::new("other")), upsert(1, long.clone())],
+        )
+        .await
+        .unwrap();
+        let search = TextSearchRequest::new(key(), "word19999", 2);
+        let hits = store.match_titles(search).await.unwrap();
+        let found: Vec<&str> = hits.iter().map(|hit| &*hit.id).collect();
+        assert_eq!(found, ["long"], "{tokenizer:?}");
+        // The hash of a document whose title's words are held as the index wants them.
+        let held = store
+            .fingerprints_of(ids(["long"]))
+            .await
+            .unwrap()
+            .remove(0);
+        let expected = record(long).content_hash("papers", dbmanager_core::model::Role::Graph);
+        assert_eq!(held.unwrap().content_hash, expected, "{tokenizer:?}");
+    }
+    server.clean().await;
+}
+
+async fn count(server: &Server, namespace: &str, label: &str) -> i64 {
+    let statement = format!("MATCH (n:{namespace}_{label}) RETURN count(n) AS count");
+    let mut answer = server.client().execute_read(statement).await.unwrap();
+    answer.next().await.unwrap().unwrap().get("count").unwrap()
+}
+
+/// Targets go with the last reference to them, unless a document has their name.
+#[tokio::test]
+async fn neo4j_keeps_no_target_that_nothing_refers_to() {
+    let Some(server) = Server::from_environment() else {
+        return;
+    };
+    let namespace = server.namespace();
+    let store = server.open(&namespace).await.unwrap();
+    prepare(&*store).await.unwrap();
+    let document = |id: &str, targets: &[&str]| Document::new(id).references(targets.to_vec());
+    write(
+        &*store,
+        &[
+            upsert(1, document("a", &["b", "shared", "former 1", "handed on"])),
+            upsert(1, document("b", &["shared", "former 2"])),
+        ],
+    )
+    .await
+    .unwrap();
+    assert_eq!(count(&server, &namespace, "Target").await, 6);
+    // Of one batch, the first lets go of what the second takes up.
+    write(
+        &*store,
+        &[
+            upsert(2, document("a", &["shared"])),
+            upsert(2, document("b", &["handed on", "a"])),
+        ],
+    )
+    .await
+    .unwrap();
+    assert_eq!(count(&server, &namespace, "Target").await, 4);
+    let targets = |found: Option<dbmanager_core::backend::Edges>| -> Vec<String> {
+        let references = found.unwrap().references;
+        references
+            .iter()
+            .map(|held| held.target.to_string())
+            .collect()
+    };
+    assert_eq!(targets(edges(&*store, "a").await.unwrap()), ["shared"]);
+    assert_eq!(
+        targets(edges(&*store, "b").await.unwrap()),
+        ["handed on", "a"]
+    );
+    let gone = ["a", "b"].map(|id| Mutation::delete(id, Version::from_u64(3)));
+    write(&*store, &gone).await.unwrap();
+    assert_eq!(count(&server, &namespace, "Target").await, 2);
+    server.clean().await;
+}
+
+/// Documents take up and let go of the same targets all at once: no reference is lost, no call
+/// fails for good, and whoever reads meanwhile sees whole documents.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn neo4j_loses_no_reference_to_a_target_that_others_let_go_of() {
+    const WRITERS: usize = 6;
+    const ROUNDS: u64 = 150;
+    let Some(server) = Server::from_environment() else {
+        return;
+    };
+    let namespace = server.namespace();
+    let store = server.open(&namespace).await.unwrap();
+    prepare(&*store).await.unwrap();
+    let wanted = |writer: usize, round: u64| -> Vec<String> {
+        let taken = (0..4_u64).filter(|target| (round + writer as u64 + target) % 3 == 0);
+        taken.map(|target| format!("target {target}")).collect()
+    };
+    // The server locks a node with many edges in another way than one with few.
+    let crowd = |round: u64, targets: usize| -> Vec<Mutation> {
+        let targets = || (0..targets).map(|target| format!("target {target}"));
+        (0..60)
+            .map(|id| {
+                upsert(
+                    round,
+                    Document::new(format!("crowd {id}")).references(targets()),
+                )
+            })
+            .collect()
+    };
+    persist(&*store, &crowd(1, 4)).await.unwrap();
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|writer| {
+            let store = std::sync::Arc::clone(&store);
+            tokio::spawn(async move {
+                let id = format!("id {writer}");
+                for round in 1..=ROUNDS {
+                    let document = Document::new(&*id).references(wanted(writer, round));
+                    persist(&*store, &[upsert(round, document)]).await.unwrap();
+                    let held = edges(&*store, &id).await.unwrap().unwrap();
+                    assert_eq!(held.version.as_u64(), round);
+                    let held: Vec<_> = held.references.iter().map(|r| &*r.target).collect();
+                    assert_eq!(held, wanted(writer, round), "{id} in round {round}");
+                }
+            })
+        })
+        .collect();
+    persist(&*store, &crowd(2, 0)).await.unwrap();
+    let all: Vec<String> = (0..WRITERS).map(|writer| format!("id {writer}")).collect();
+    while !writers.iter().all(tokio::task::JoinHandle::is_finished) {
+        let request = ids(all.iter().map(String::as_str));
+        store.edges(request).await.unwrap();
+    }
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    for id in &all {
+        let document = Document::new(&**id);
+        persist(&*store, &[upsert(ROUNDS + 1, document)])
+            .await
+            .unwrap();
+    }
+    let documents = count(&server, &namespace, "Document").await;
+    assert_eq!(count(&server, &namespace, "Target").await, documents);
     server.clean().await;
 }
 
@@ -262,10 +421,7 @@ async fn neo4j_drops_a_collection_without_leaving_anything() {
         .await
         .unwrap();
     for (label, expected) in [("Document", 1), ("Target", 2), ("Collection", 1)] {
-        let statement = format!("MATCH (n:{namespace}_{label}) RETURN count(n) AS count");
-        let mut answer = server.client().execute_read(statement).await.unwrap();
-        let count: i64 = answer.next().await.unwrap().unwrap().get("count").unwrap();
-        assert_eq!(count, expected, "{label}");
+        assert_eq!(count(&server, &namespace, label).await, expected, "{label}");
     }
     server.clean().await;
 }

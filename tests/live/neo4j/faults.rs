@@ -237,6 +237,19 @@ async fn neo4j_holds_as_many_references_as_it_says() {
     write(&*store, &[upsert(2, document)]).await.unwrap();
     let found = edges(&*store, "hub").await.unwrap().unwrap();
     assert_eq!(found.references.len(), most);
+    // The targets that are left go with the same statement.
+    let others = (0..most).map(|i| format!("other {i}"));
+    write(
+        &*store,
+        &[upsert(3, Document::new("hub").references(others))],
+    )
+    .await
+    .unwrap();
+    let found = edges(&*store, "hub").await.unwrap().unwrap();
+    assert_eq!(
+        &*found.references[most - 1].target,
+        format!("other {}", most - 1)
+    );
     server.clean().await;
 }
 

@@ -100,8 +100,9 @@ fn size(mutation: &Mutation) -> usize {
         // The target's key repeats collection and id.
         BYTES_OF_AN_ITEM + 2 * (collection.len() + reference.target.len()) + reference.kind.len()
     });
-    // Titles are stored a second time, cut into words.
-    BYTES_OF_AN_ITEM + 4 * document.title.len() + edges.sum::<usize>()
+    // Titles are stored a second time: at most in runs of three characters, in hexadecimal digits,
+    // each behind the collection's number.
+    BYTES_OF_AN_ITEM + 12 * document.title.len() + edges.sum::<usize>()
 }
 
 #[derive(Debug, Deserialize)]
@@ -156,6 +157,15 @@ async fn write(store: &Store, request: &ApplyRequest, items: &[&Mutation]) -> Ba
 /// The lane is locked first, so the epoch cannot change before this commits. A document is made
 /// or found under its unique key, then locked by a first `SET`, and only then its version is
 /// compared: under read committed a version that was read before could be an old one.
+///
+/// The words of a title come in one text that lacks nothing but the collection's number: joining
+/// them here would copy the text once for every word.
+///
+/// What the documents no longer refer to is looked at when all of them are written: of one batch,
+/// a later one may refer to it. Few are locked, those that nothing leads to, and looked at again
+/// behind the lock. A statement that takes up such a target at the same time waits for that lock
+/// and then finds the target gone, or has made the server refuse the removal: it keeps no edge
+/// without both ends. Either way one of the two is an error that passes.
 fn statement(store: &Store) -> String {
     let names = &store.names;
     format!(
@@ -180,11 +190,12 @@ fn statement(store: &Store) -> String {
                  document.title = item.title,
                  document.document_type = item.document_type,
                  document.references = size(item.edges),
-                 document.title_terms = reduce(text = null, token IN item.tokens |
-                     coalesce(text + ' ', '') + toString(number) + '_' + token)
+                 document.title_terms = replace(item.terms, '_', toString(number) + '_')
              WITH document, item
              CALL (document) {{
-                 MATCH (document)-[old:REFERS]->() DELETE old
+                 OPTIONAL MATCH (document)-[old:REFERS]->(target)
+                 DELETE old
+                 RETURN collect(DISTINCT target) AS formers
              }}
              CALL (document, item) {{
                  WITH document, item WHERE NOT EXISTS {{ (document)-[:AT]->() }}
@@ -202,6 +213,17 @@ fn statement(store: &Store) -> String {
                  CREATE (document)-[:REFERS {{ordinal: ordinal, kind: kind,
                      own_collection: own_collection, properties: properties,
                      version: item.version}}]->(target)
+             }}
+             WITH collect(formers) AS all
+             UNWIND all AS formers
+             UNWIND formers AS former
+             WITH DISTINCT former
+             WHERE NOT EXISTS {{ (former)--() }}
+             SET former.lock = $lock
+             WITH former
+             CALL (former) {{
+                 WITH former WHERE NOT EXISTS {{ (former:{target})--() }}
+                 DELETE former
              }}
              RETURN count(*) AS applied
          }}
@@ -230,7 +252,7 @@ fn encode(
                 .map(|(reference, ordinal)| encode_edge(reference, ordinal, own))
                 .collect::<BackendResult<Vec<_>>>()?;
             let title = document.map(|document| &*document.title);
-            let tokens = tokens(tokenizer, title.unwrap_or_default());
+            let terms = title.and_then(|title| unnumbered_terms(tokenizer, title));
             let kind = document.and_then(|document| document.document_type.as_deref());
             Ok(map([
                 ("id", (&*mutation.id).into()),
@@ -238,13 +260,20 @@ fn encode(
                 ("deleted", document.is_none().into()),
                 ("title", title.into()),
                 ("document_type", kind.into()),
-                ("tokens", list(tokens.into_iter().map(Into::into))),
+                ("terms", terms.into()),
                 ("own_key", target_key(own, &mutation.id).into()),
                 ("edges", list(edges.into_iter())),
             ]))
         })
         .collect::<BackendResult<Vec<_>>>()?;
     Ok(list(items.into_iter()))
+}
+
+/// The words of a title, each behind the `_` that ends the collection's number; an encoded word has
+/// none in it.
+fn unnumbered_terms(tokenizer: Tokenizer, title: &str) -> Option<String> {
+    let tokens = tokens(tokenizer, title);
+    (!tokens.is_empty()).then(|| format!("_{}", tokens.join(" _")))
 }
 
 /// A list and no map: the names would outweigh the values.
@@ -300,4 +329,16 @@ fn validate(mutation: &Mutation, limits: &Limits) -> BackendResult<()> {
         ));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_goes_before_each_word() {
+        let terms = unnumbered_terms(Tokenizer::Unicode, "Abc_d abc").unwrap();
+        assert_eq!(terms.replace('_', "7_"), "7_616263 7_64 7_616263");
+        assert_eq!(unnumbered_terms(Tokenizer::Unicode, " _"), None);
+    }
 }

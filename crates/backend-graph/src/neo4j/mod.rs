@@ -68,11 +68,17 @@
 //! ```
 //!
 //! A reference names a collection and an id, not a document: the target is a node of its own, there
-//! from the first reference on. The documents with that name and id, one in each generation of the
-//! collection, stand `AT` it. So a document comes, goes and comes again without the references to it
-//! being touched, and what it refers to follows the live generation. All text of users is in
-//! properties; `kind` and `properties` (JSON) too, so that no statement has a name from outside in
-//! it but the checked namespace. A tombstone keeps `key`, `id`, `version` and its place.
+//! as long as a reference leads to it or a document stands at it. The documents with that name and
+//! id, one in each generation of the collection, stand `AT` it. So a document comes, goes and comes
+//! again without the references to it being touched, and what it refers to follows the live
+//! generation. All text of users is in properties; `kind` and `properties` (JSON) too, so that no
+//! statement has a name from outside in it but the checked namespace. A tombstone keeps `key`, `id`,
+//! `version` and its place.
+//!
+//! Rarely a target stays behind that nothing leads to: the last two references to it went at the
+//! same time, or it is from a version that removed none. No search sees it. This removes such
+//! targets, beside writes as well:
+//! `MATCH (t:dbmanager_Target) WHERE NOT EXISTS { (t)--() } CALL (t) { DELETE t } IN TRANSACTIONS`.
 //!
 //! `title_terms` has the title's words as the collection's tokenizer cuts them, in hexadecimal, each
 //! behind the collection's number, for a full-text index with the analyzer `whitespace`. Every `key`
@@ -82,9 +88,10 @@
 //! that have a copy of the epoch; a new stamp, and the creation and the drop of a collection, lock
 //! all of them. So no write of an older epoch commits after a newer stamp, and writes do not wait
 //! for each other. Then each document is made or found by its unique key, locked by a first `SET`,
-//! its version compared, and everything under it replaced. The server has no snapshots: whoever
-//! reads while a write commits may see half of it. Every reference has its document's version, and
-//! every document its number of references; what does not fit is read again.
+//! its version compared, and everything under it replaced. At the end the targets go that nothing
+//! leads to any more. The server has no snapshots: whoever reads while a write commits may see half
+//! of it. Every reference has its document's version, and every document its number of references;
+//! what does not fit is read again.
 //!
 //! # Tested
 //! Against Neo4j Community 5.26.30: the conformance suite with 1,000 rounds of each race, bare and

@@ -121,15 +121,16 @@ pub(super) struct HeldEdge {
 impl Held {
     /// Whether version, references and their number belong together. They need not while a write
     /// commits: the server lets a reader see some of it before the rest, and shows what is just
-    /// being removed as an edge without properties.
+    /// being removed as an edge or a target without properties.
     pub(super) fn is_whole(&self) -> bool {
         let mut expected = 0..;
         self.head().is_some()
             && self.references == i64::try_from(self.edges.len()).ok()
-            && self
-                .edges
-                .iter()
-                .all(|edge| edge.version == self.version && edge.ordinal == expected.next())
+            && self.edges.iter().all(|edge| {
+                edge.version == self.version
+                    && edge.ordinal == expected.next()
+                    && edge.key.is_some()
+            })
     }
 
     pub(super) fn head(&self) -> Option<Head> {
