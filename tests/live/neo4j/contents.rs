@@ -232,7 +232,7 @@ async fn neo4j_loses_no_reference_to_a_target_that_others_let_go_of() {
     let store = server.open(&namespace).await.unwrap();
     prepare(&*store).await.unwrap();
     let wanted = |writer: usize, round: u64| -> Vec<String> {
-        let taken = (0..4_u64).filter(|target| (round + writer as u64 + target) % 3 == 0);
+        let taken = (0..4_u64).filter(|target| (round + writer as u64 + target).is_multiple_of(3));
         taken.map(|target| format!("target {target}")).collect()
     };
     // The server locks a node with many edges in another way than one with few.

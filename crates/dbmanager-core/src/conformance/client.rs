@@ -16,7 +16,7 @@ use crate::{
     backend::{
         AnyBackend, ApplyRequest, Backend, BackendError, BackendErrorKind, BackendResult,
         CreateCollectionRequest, DropCollectionRequest, Effect, Fingerprint, GraphBackend, Head,
-        Identity, IdsRequest, ListRequest, Mutation, RelationalBackend, StampRequest,
+        Identity, IdsRequest, ListRequest, Mutation, RelationalBackend, Stamp, StampRequest,
         VectorBackend,
     },
     model::{Collection, CollectionKey, DocumentRecord},
@@ -79,6 +79,10 @@ impl Client {
 
     pub(super) async fn identity(&self) -> CaseResult<Identity> {
         Ok(persist(&self.runtime, || self.shared.identity()).await?)
+    }
+
+    pub(super) async fn held_stamp(&self) -> CaseResult<Option<Stamp>> {
+        Ok(persist(&self.runtime, || self.shared.read_stamp()).await?)
     }
 
     pub(super) async fn stamp(&self, request: StampRequest) -> BackendResult<()> {

@@ -14,7 +14,7 @@ use crate::{
         AnyBackend, ApplyRequest, Backend, BackendResult, Capabilities, CreateCollectionRequest,
         DropCollectionRequest, Edges, Fingerprint, GraphBackend, Head, Identity, IdsRequest,
         ListDocumentsRequest, ListRequest, Mutation, Neighbour, NeighbourhoodRequest, Page, Path,
-        PathsRequest, RelationalBackend, StampRequest, StoredRecord, StoredVectors, TextHit,
+        PathsRequest, RelationalBackend, Stamp, StampRequest, StoredRecord, StoredVectors, TextHit,
         TextSearchRequest, VectorBackend, VectorHit, VectorSearchRequest,
     },
     model::{CollectionKey, Filter, Role},
@@ -145,6 +145,10 @@ impl<B: Backend + ?Sized> Backend for Faulty<B> {
 
     async fn identity(&self) -> BackendResult<Identity> {
         self.call(CallKind::Read, self.inner.identity()).await
+    }
+
+    async fn read_stamp(&self) -> BackendResult<Option<Stamp>> {
+        self.call(CallKind::Read, self.inner.read_stamp()).await
     }
 
     async fn write_stamp(&self, request: StampRequest) -> BackendResult<()> {

@@ -31,8 +31,10 @@ cases!(EVERY_ROLE;
 );
 
 async fn a_fresh_store_is_empty_and_unstamped(trial: Trial) -> CaseResult {
-    let identity = trial.open().await?.identity().await?;
+    let client = trial.open().await?;
+    let identity = client.identity().await?;
     ensure_eq!(identity.stamp, None, "stamp");
+    ensure_eq!(client.held_stamp().await?, None, "the stamp alone");
     ensure_eq!(identity.highest_version, None, "highest version");
     ensure!(identity.empty, "a fresh store says that it is not empty");
     Ok(())
@@ -67,6 +69,8 @@ async fn a_stamp_is_read_back(trial: Trial) -> CaseResult {
     ];
     for stamp in stamps {
         client.stamp(StampRequest::new(stamp.clone())).await?;
+        let held = client.held_stamp().await?;
+        ensure_eq!(held, Some(stamp.clone()), "the stamp alone");
         ensure_eq!(client.identity().await?.stamp, Some(stamp), "stamp");
     }
     let extreme = Stamp {

@@ -14,8 +14,8 @@ use crate::{
         BackendResult, Capabilities, CreateCollectionRequest, DropCollectionRequest, Edges,
         Fingerprint, GraphBackend, Head, Identity, IdsRequest, ListDocumentsRequest, ListRequest,
         Mutation, Neighbour, NeighbourhoodRequest, OpenContext, Page, Path, PathsRequest,
-        RelationalBackend, ServiceConfig, StampRequest, StoredRecord, StoredVectors, TextHit,
-        TextSearchRequest, VectorBackend, VectorHit, VectorSearchRequest,
+        RelationalBackend, ServiceConfig, Stamp, StampRequest, StoredRecord, StoredVectors,
+        TextHit, TextSearchRequest, VectorBackend, VectorHit, VectorSearchRequest,
     },
     model::{CollectionKey, Filter, Role},
 };
@@ -201,6 +201,13 @@ impl<B: Backend + ?Sized + 'static> Backend for Remote<B> {
     async fn identity(&self) -> BackendResult<Identity> {
         self.call(CallKind::Read, "identity", |inner| async move {
             inner.identity().await
+        })
+        .await
+    }
+
+    async fn read_stamp(&self) -> BackendResult<Option<Stamp>> {
+        self.call(CallKind::Read, "read_stamp", |inner| async move {
+            inner.read_stamp().await
         })
         .await
     }
