@@ -58,10 +58,10 @@
 //!
 //! # How it works
 //! Each document is written by one script: it compares the epoch, the collection and the version
-//! (as text of 16 hexadecimal digits, for Lua's numbers are `f64`), removes the old chunks and
-//! writes the new ones; nothing comes between. Scripts are declared with `#!lua`, so that a full
-//! memory (`Overloaded`) or a read-only server (`Unavailable`) refuses them before their first
-//! write.
+//! (as text of 16 hexadecimal digits, for Lua's numbers are `f64`; byte by byte, for Lua orders
+//! texts by the server's locale), removes the old chunks and writes the new ones; nothing comes
+//! between. Scripts are declared with `#!lua`, so that a full memory (`Overloaded`) or a read-only
+//! server (`Unavailable`) refuses them before their first write.
 //!
 //! A search asks for chunks and keeps the best one of each document; with `exact`, every vector
 //! is compared (`HYBRID_POLICY ADHOC_BF`, `TRUTH`). Filters are always checked with

@@ -1,22 +1,41 @@
 //! What runs on the server: each script is one step that nothing comes between.
 //!
 //! `#!lua` makes the server check for full memory and for being a replica before a script starts,
-//! so that none is stopped halfway. Versions and epochs are compared as text of fixed width.
+//! so that none is stopped halfway. Versions and epochs are text of fixed width, compared by
+//! `above`: Lua's own comparison of texts goes by the locale of the server (`locale-collate`),
+//! and Danish and Norwegian sort `aa` behind `z`.
 
 use redis::{Cmd, Script, cmd};
+
+/// `above(a, b)`: whether the text `a` comes after `b` by their bytes.
+macro_rules! above {
+    () => {
+        "
+local function above(a, b)
+  for i = 1, math.max(#a, #b) do
+    local x, y = string.byte(a, i) or -1, string.byte(b, i) or -1
+    if x ~= y then return x > y end
+  end
+  return false
+end"
+    };
+}
 
 /// KEYS store, collections, highest, ids, odd, document, vectors.
 /// ARGV epoch, collection, its JSON, engine, prefix of chunks, id, version, deleted, facts, shapes,
 /// exact vectors, odd, tags, connectivity, expansion; then chunk, passage and numbers of each
 /// indexed vector.
-const WRITE: &str = r#"#!lua
+const WRITE: &str = concat!(
+    "#!lua",
+    above!(),
+    r#"
 local epoch = redis.call('HGET', KEYS[1], 'epoch')
-if epoch and epoch > ARGV[1] then return {'stale', epoch} end
+if epoch and above(epoch, ARGV[1]) then return {'stale', epoch} end
 local collection = redis.call('HGET', KEYS[2], ARGV[2])
 if not collection then return {'missing'} end
 if collection ~= ARGV[3] then return {'changed'} end
 local held = redis.call('HMGET', KEYS[6], 'v', 'n')
-if held[1] and held[1] >= ARGV[7] then return {'held'} end
+if held[1] and not above(ARGV[7], held[1]) then return {'held'} end
 local sets = ARGV[4] == 'vector_sets'
 local chunks = {}
 for i = 16, #ARGV, 3 do
@@ -62,9 +81,10 @@ else
 end
 redis.call('ZADD', KEYS[4], 0, ARGV[6])
 local highest = redis.call('HGET', KEYS[3], ARGV[2])
-if not highest or highest < ARGV[7] then redis.call('HSET', KEYS[3], ARGV[2], ARGV[7]) end
+if not highest or above(ARGV[7], highest) then redis.call('HSET', KEYS[3], ARGV[2], ARGV[7]) end
 return {'applied'}
-"#;
+"#
+);
 
 /// KEYS collections, vectors, document…
 /// ARGV collection, engine, prefix of chunks, parts, id…; parts: f facts, s shapes, e vectors,
@@ -101,17 +121,24 @@ return answer
 "#;
 
 /// KEYS store, highest.
-const IDENTITY: &str = r#"#!lua flags=no-writes
+const IDENTITY: &str = concat!(
+    "#!lua flags=no-writes",
+    above!(),
+    r#"
 local highest = ''
 for _, version in ipairs(redis.call('HVALS', KEYS[2])) do
-  if version > highest then highest = version end
+  if above(version, highest) then highest = version end
 end
 return {redis.call('HMGET', KEYS[1], 'format', 'engine', 'store_id', 'journal_id', 'epoch',
   'progress'), highest}
-"#;
+"#
+);
 
 /// KEYS store. ARGV format, engine, replace, store, journal, epoch, progress.
-const STAMP: &str = r#"#!lua
+const STAMP: &str = concat!(
+    "#!lua",
+    above!(),
+    r#"
 local held = redis.call('HMGET', KEYS[1], 'format', 'engine', 'store_id', 'journal_id', 'epoch',
   'progress')
 if (held[1] and held[1] ~= ARGV[1]) or (held[2] and held[2] ~= ARGV[2]) then
@@ -124,8 +151,8 @@ if held[3] then
   else
     local same = held[3] == ARGV[4]
     if not same and not replace then return {'foreign', 'the store is ' .. held[3]} end
-    if held[5] > ARGV[6] then return {'stale', held[5]} end
-    if same and held[6] > ARGV[7] then
+    if above(held[5], ARGV[6]) then return {'stale', held[5]} end
+    if same and above(held[6], ARGV[7]) then
       return {'foreign', "the store's progress is ahead of the stamp's"}
     end
   end
@@ -133,12 +160,16 @@ end
 redis.call('HSET', KEYS[1], 'format', ARGV[1], 'engine', ARGV[2], 'store_id', ARGV[4],
   'journal_id', ARGV[5], 'epoch', ARGV[6], 'progress', ARGV[7])
 return {'written'}
-"#;
+"#
+);
 
 /// KEYS store, collections, dropped. ARGV format, engine, epoch, collection, expected JSON, JSON.
-const REGISTER: &str = r#"#!lua
+const REGISTER: &str = concat!(
+    "#!lua",
+    above!(),
+    r#"
 local held = redis.call('HMGET', KEYS[1], 'format', 'engine', 'epoch')
-if held[3] and held[3] > ARGV[3] then return {'stale', held[3]} end
+if held[3] and above(held[3], ARGV[3]) then return {'stale', held[3]} end
 if (held[1] and held[1] ~= ARGV[1]) or (held[2] and held[2] ~= ARGV[2]) then
   return {'layout', held[1], held[2]}
 end
@@ -148,19 +179,24 @@ if collection ~= ARGV[5] then return {'changed'} end
 redis.call('HSET', KEYS[1], 'format', ARGV[1], 'engine', ARGV[2])
 redis.call('HSET', KEYS[2], ARGV[4], ARGV[6])
 return {'registered'}
-"#;
+"#
+);
 
 /// KEYS store, collections, highest, dropped. ARGV epoch, collection.
-const DROP: &str = r#"#!lua
+const DROP: &str = concat!(
+    "#!lua",
+    above!(),
+    r#"
 local epoch = redis.call('HGET', KEYS[1], 'epoch')
-if epoch and epoch > ARGV[1] then return {'stale', epoch} end
+if epoch and above(epoch, ARGV[1]) then return {'stale', epoch} end
 if redis.call('HDEL', KEYS[2], ARGV[2]) == 1 then
   redis.call('HDEL', KEYS[3], ARGV[2])
   redis.call('SADD', KEYS[4], ARGV[2])
 end
 if redis.call('SISMEMBER', KEYS[4], ARGV[2]) == 1 then return {'dropped'} end
 return {'absent'}
-"#;
+"#
+);
 
 /// KEYS collections, dropped, ids, odd, vectors. ARGV collection, prefix of documents, prefix of
 /// chunks, engine, most documents.
@@ -264,5 +300,31 @@ impl Lua {
             call.arg(*key);
         }
         call
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_script_compares_texts_by_the_locale_of_the_server() {
+        let scripts = Scripts::new();
+        let all = [
+            &scripts.write,
+            &scripts.read,
+            &scripts.identity,
+            &scripts.stamp,
+            &scripts.register,
+            &scripts.drop,
+            &scripts.sweep,
+            &scripts.touch,
+        ];
+        for script in all {
+            let own = script.code.replace(above!(), "");
+            assert!(own.starts_with("#!lua"));
+            assert!(!own.contains(['<', '>']), "{own}");
+            assert_eq!(own.contains("above("), own.len() < script.code.len());
+        }
     }
 }
