@@ -238,7 +238,8 @@ impl Qdrant {
                 unit.clear();
             }
         }
-        if request.mutations.is_empty() {
+        if failed.is_none() && answers.iter().all(Result::is_err) {
+            // Nothing was written that would have shown that the collection is gone.
             self.read_heads(&held, []).await?;
         }
         match failed {
@@ -259,6 +260,10 @@ impl Qdrant {
         mutations: &[Mutation],
         answers: &mut [BackendResult<()>],
     ) -> Option<BackendError> {
+        if unit.is_empty() {
+            // The condition of a sweep for no document would hold for every chunk.
+            return None;
+        }
         match self.send(held, unit).await {
             Sent::Applied => {}
             Sent::Invalid(error) if unit.len() == 1 => {

@@ -16,8 +16,15 @@ use std::sync::Arc;
 use dbmanager_backend_vector::qdrant::QdrantFactory;
 use dbmanager_core::{
     Runtime,
-    backend::{BackendErrorKind, BackendFactory, OpenContext},
+    backend::{
+        AnyBackend, ApplyRequest, BackendErrorKind, BackendFactory, BackendResult,
+        CreateCollectionRequest, IdsRequest, Mutation, OpenContext, StoredVectors, VectorBackend,
+    },
     conformance::{Instance, Subject, Suite, guarded},
+    model::{
+        ChunkVector, Collection, CollectionKey, CollectionOptions, Document, DocumentRecord,
+        EmbeddingSpace, Metric, VectorOrigin, VectorSet, Version,
+    },
 };
 use serde_json::json;
 
@@ -105,64 +112,110 @@ async fn a_wrong_key_is_denied_and_not_shown() {
     assert!(!format!("{store:?}").contains("right"));
 }
 
+struct Papers {
+    store: Arc<dyn VectorBackend>,
+    key: CollectionKey,
+    _served: Served,
+}
+
+impl Papers {
+    /// A store with a collection of vectors of one number.
+    async fn on(model: Model) -> Self {
+        let served = Served::start(model);
+        let config = json!({"url": served.url()});
+        let context = OpenContext::new(Runtime::tokio());
+        let config = config.as_object().unwrap();
+        let opened = QdrantFactory::new().open(config, &context).await.unwrap();
+        let AnyBackend::Vector(store) = opened else {
+            panic!("a vector store");
+        };
+        let key = CollectionKey::new("papers", 1);
+        let options = CollectionOptions::new();
+        let collection = Collection {
+            key: key.clone(),
+            options: options.embedding_space(EmbeddingSpace::CALLER, 1, Metric::Dot),
+        };
+        let request = CreateCollectionRequest::new(collection, 1);
+        store.create_collection(request).await.unwrap();
+        Self {
+            store,
+            key,
+            _served: served,
+        }
+    }
+
+    /// What became of each.
+    async fn apply(&self, batch: Vec<Mutation>) -> Vec<Option<BackendErrorKind>> {
+        let request = ApplyRequest::new(self.key.clone(), 1, batch);
+        let answers = self.store.apply(request).await.unwrap();
+        let kind = |answer: &BackendResult<()>| answer.as_ref().err().map(|error| error.kind());
+        answers.iter().map(kind).collect()
+    }
+
+    /// How many documents have the vectors that were written.
+    async fn whole(&self, ids: impl Iterator<Item = String>) -> usize {
+        let ids: Arc<[Arc<str>]> = ids.map(Arc::from).collect();
+        let request = IdsRequest::new(self.key.clone(), ids);
+        let sets = self.store.vectors(request).await.unwrap();
+        let whole = |set: &&StoredVectors| set.vectors.len() == 1;
+        sets.iter().flatten().filter(whole).count()
+    }
+}
+
+fn paper(id: &str, version: u64, values: &[f32]) -> Mutation {
+    let set = VectorSet {
+        origin: VectorOrigin::Caller,
+        text_hash: None,
+        vectors: vec![ChunkVector {
+            chunk: 0,
+            passage: None,
+            values: values.to_vec(),
+        }],
+    };
+    let record = DocumentRecord::new(Document::new(id), set).unwrap();
+    Mutation::upsert(id, Version::from_u64(version), Arc::new(record))
+}
+
 /// Content that the server refuses and the adapter did not foresee.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_document_that_the_server_refuses_leaves_its_neighbours() {
-    use dbmanager_core::{
-        backend::{AnyBackend, ApplyRequest, CreateCollectionRequest, IdsRequest, Mutation},
-        model::{
-            ChunkVector, Collection, CollectionKey, CollectionOptions, Document, DocumentRecord,
-            EmbeddingSpace, Metric, VectorOrigin, VectorSet, Version,
-        },
-    };
-
-    let served = Served::start(Model {
+    let papers = Papers::on(Model {
         refuses: Some("poison"),
         ..Model::default()
-    });
-    let config = json!({"url": served.url()});
-    let context = OpenContext::new(Runtime::tokio());
-    let config = config.as_object().unwrap();
-    let opened = QdrantFactory::new().open(config, &context).await.unwrap();
-    let AnyBackend::Vector(store) = opened else {
-        panic!("a vector store");
-    };
-    let key = CollectionKey::new("papers", 1);
-    let options = CollectionOptions::new();
-    let collection = Collection {
-        key: key.clone(),
-        options: options.embedding_space(EmbeddingSpace::CALLER, 1, Metric::Dot),
-    };
-    let request = CreateCollectionRequest::new(collection, 1);
-    store.create_collection(request).await.unwrap();
+    })
+    .await;
     let id = |n: u64| match n {
         42 => "poison".to_owned(),
         n => format!("{n}"),
     };
-    let batch: Vec<Mutation> = (0..100)
-        .map(|n| {
-            let set = VectorSet {
-                origin: VectorOrigin::Caller,
-                text_hash: None,
-                vectors: vec![ChunkVector {
-                    chunk: 0,
-                    passage: None,
-                    values: vec![1.0],
-                }],
-            };
-            let record = DocumentRecord::new(Document::new(id(n)), set).unwrap();
-            Mutation::upsert(id(n), Version::from_u64(n + 1), Arc::new(record))
-        })
-        .collect();
-    let answers = store
-        .apply(ApplyRequest::new(key.clone(), 1, batch))
-        .await
-        .unwrap();
+    let batch = (0..100).map(|n| paper(&id(n), n + 1, &[1.0])).collect();
+    let kinds = papers.apply(batch).await;
     let ids: Arc<[Arc<str>]> = (0..100).map(|n| Arc::from(id(n))).collect();
-    let heads = store.heads(IdsRequest::new(key, ids)).await.unwrap();
-    for (n, (answer, head)) in answers.iter().zip(heads).enumerate() {
-        let kind = answer.as_ref().err().map(|error| error.kind());
+    let request = IdsRequest::new(papers.key.clone(), ids);
+    let heads = papers.store.heads(request).await.unwrap();
+    for (n, (kind, head)) in kinds.into_iter().zip(heads).enumerate() {
         let expected = (n == 42).then_some(BackendErrorKind::Refused);
         assert_eq!((kind, head.is_none()), (expected, n == 42), "{n}");
     }
+}
+
+/// The adapter refuses what does not fit the collection; then there may be nothing left to write.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_whose_last_documents_are_all_refused_leaves_the_others_whole() {
+    let papers = Papers::on(Model::default()).await;
+    let id = |n: u64| format!("{n}");
+    let before = (0..10).map(|n| paper(&id(n), n + 1, &[1.0])).collect();
+    assert_eq!(papers.apply(before).await, [None; 10]);
+
+    // The first ones fill one request's worth of documents.
+    let fitting = (10..42).map(|n| paper(&id(n), n + 1, &[1.0]));
+    let refused = (42..45).map(|n| paper(&id(n), n + 1, &[1.0, 2.0]));
+    let kinds = papers.apply(fitting.chain(refused).collect()).await;
+    assert_eq!(kinds[..32], [None; 32]);
+    assert_eq!(kinds[32..], [Some(BackendErrorKind::Refused); 3]);
+    assert_eq!(papers.whole((0..45).map(id)).await, 42);
+
+    let kinds = papers.apply(vec![paper("45", 46, &[])]).await;
+    assert_eq!(kinds, [Some(BackendErrorKind::Refused)]);
+    assert_eq!(papers.whole((0..46).map(id)).await, 42);
 }
