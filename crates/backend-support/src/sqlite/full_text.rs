@@ -182,7 +182,15 @@ struct Top {
     limit: usize,
     kept: Vec<(f64, i64)>,
     lowest: f64,
+    /// Hits at which those below the lowest are thrown away again: twice as many as were left the
+    /// last time, for ties are never thrown away and may be all there is.
+    prune_at: usize,
+    #[cfg(test)]
+    prunes: usize,
 }
+
+/// The least number of hits that are worth pruning.
+const FEWEST_TO_PRUNE: usize = 1_024;
 
 impl Top {
     fn new(limit: usize) -> Self {
@@ -190,6 +198,9 @@ impl Top {
             limit: limit.max(1),
             kept: Vec::new(),
             lowest: f64::NEG_INFINITY,
+            prune_at: limit.saturating_mul(2).max(FEWEST_TO_PRUNE),
+            #[cfg(test)]
+            prunes: 0,
         }
     }
 
@@ -198,14 +209,19 @@ impl Top {
             return;
         }
         self.kept.push((score, key));
-        if self.kept.len() >= self.limit.saturating_mul(2).max(1_024) {
+        if self.kept.len() >= self.prune_at {
             self.prune();
+            self.prune_at = self.kept.len().saturating_mul(2).max(FEWEST_TO_PRUNE);
         }
     }
 
     fn prune(&mut self) {
         if self.kept.len() <= self.limit {
             return;
+        }
+        #[cfg(test)]
+        {
+            self.prunes += 1;
         }
         let last = self.limit - 1;
         let (_, nth, _) = self
@@ -268,6 +284,18 @@ mod tests {
         let query = english(&format!("{} w0", many.join(" "))).unwrap();
         assert_eq!(query.matches(" OR ").count(), MAX_DISTINCT_TERMS);
         assert!(query.ends_with("\"w0\""));
+    }
+
+    #[test]
+    fn many_ties_are_gone_through_a_few_times_only() {
+        for limit in [1, 10, 5_000] {
+            let mut top = Top::new(limit);
+            for key in 0..100_000 {
+                top.push(1.0, key);
+            }
+            assert!(top.prunes <= 8, "{} times", top.prunes);
+            assert_eq!(top.finish().len(), 100_000);
+        }
     }
 
     proptest! {
