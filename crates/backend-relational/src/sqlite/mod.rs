@@ -9,6 +9,9 @@
 //!
 //! A write is one transaction per batch. It survives a crash of the process at once, a power loss
 //! from the next `sync`.
+//!
+//! A document whose metadata has different paths (the keys that lead to a value) of more than
+//! 64 MiB together is refused: each is kept for filters with all its keys.
 
 mod apply;
 mod check;

@@ -3,6 +3,10 @@
 //! Every single value of a document is one row: each fact, each metadata value by its path of
 //! keys, each element of a list. A value that is there but is no single value (an object, a list
 //! without single elements) has a row of its own kind, so that `exists` finds it. Null has none.
+//!
+//! A path is kept once for its collection, but each document has to have its own looked up and may
+//! bring new ones; below a long key every short one makes a long path. So the paths of a document
+//! are bounded ([`MAX_PATH_BYTES`]), and never held all at once.
 
 use std::{borrow::Cow, collections::BTreeSet};
 
@@ -35,6 +39,9 @@ CREATE TABLE field (
 CREATE INDEX field_by_value ON field (path, kind, value, document);
 ";
 
+/// Bytes that the different paths of one document's metadata may take.
+pub const MAX_PATH_BYTES: usize = 64 * 1024 * 1024;
+
 /// The kinds of values; values of different kinds are never compared.
 pub(super) mod kind {
     pub(crate) const BOOL: i64 = 0;
@@ -44,24 +51,46 @@ pub(super) mod kind {
     pub(crate) const OTHER: i64 = 3;
 }
 
+/// Refuses a document whose paths take more than [`MAX_PATH_BYTES`], before anything is written.
+///
+/// # Errors
+/// `Refused`.
+pub fn check(document: &Document) -> JobResult<()> {
+    let mut room = MAX_PATH_BYTES;
+    each_path(&document.metadata, &mut |path, _| {
+        room = room.checked_sub(path.len()).ok_or_else(|| {
+            JobError::refused(format!(
+                "the paths of the metadata take more than {MAX_PATH_BYTES} bytes"
+            ))
+        })?;
+        Ok(())
+    })
+}
+
 /// Puts the values of `document` under its integer key, which has none so far.
 ///
 /// # Errors
-/// Of SQLite.
+/// `Refused` as by [`check`]; of SQLite.
 pub fn insert(
     connection: &Connection,
     collection: i64,
     key: i64,
     document: &Document,
 ) -> JobResult<()> {
-    // Equal values of a list (1 and 1.0 too) are one row.
+    check(document)?;
+    // A row that somebody else's hand has left is no reason to refuse the document.
     let mut statement =
         connection.prepare_cached("INSERT OR IGNORE INTO field VALUES (?1, ?2, ?3, ?4)")?;
-    for leaf in leaves(document) {
-        let path = path_key(connection, collection, &leaf.path)?;
-        statement.execute((key, path, leaf.kind, leaf.value))?;
-    }
-    Ok(())
+    each_field(document, &mut |path, values| {
+        let path = match path_key(connection, collection, path)? {
+            Some(found) => found,
+            None => new_path(connection, collection, path)?,
+        };
+        for (kind, value) in values {
+            statement.execute((key, path, kind, value))?;
+        }
+        Ok(())
+    })
 }
 
 /// Removes every value of the document with this integer key.
@@ -102,34 +131,26 @@ pub fn agree(
     key: i64,
     document: Option<&Document>,
 ) -> JobResult<bool> {
-    let mut statement = connection.prepare_cached(
-        "SELECT field_path.collection, field_path.path, kind, value
-         FROM field LEFT JOIN field_path ON field_path.key = field.path
-         WHERE document = ?1",
-    )?;
+    let mut statement =
+        connection.prepare_cached("SELECT path, kind, value FROM field WHERE document = ?1")?;
     let mut rows = statement.query([key])?;
     let mut held = BTreeSet::new();
     while let Some(row) = rows.next()? {
-        if row.get::<_, Option<i64>>(0)? != Some(collection) {
-            return Ok(false);
-        }
-        let value = Comparable::of(row.get_ref(3)?);
-        held.insert((row.get::<_, String>(1)?, row.get::<_, i64>(2)?, value));
+        let value = Single::of_row(row.get_ref(2)?);
+        held.insert((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, value));
     }
-    let expected: BTreeSet<_> = document
-        .map(leaves)
-        .unwrap_or_default()
-        .into_iter()
-        .map(|leaf| {
-            let value = match leaf.value {
-                LeafValue::Integer(value) => Comparable::Integer(value),
-                LeafValue::Float(value) => Comparable::float(value),
-                LeafValue::Text(text) => Comparable::Bytes(text.into_owned().into_bytes()),
-            };
-            (leaf.path, leaf.kind, value)
-        })
-        .collect();
-    Ok(held == expected)
+    let mut all_there = true;
+    if let Some(document) = document {
+        each_field(document, &mut |path, values| {
+            // Paths of another collection have other keys.
+            let path = path_key(connection, collection, path)?;
+            for (kind, value) in values {
+                all_there &= path.is_some_and(|path| held.remove(&(path, kind, value)));
+            }
+            Ok(())
+        })?;
+    }
+    Ok(all_there && held.is_empty())
 }
 
 /// The text under which a field's path is kept. Metadata paths are JSON lists of their keys, so
@@ -160,144 +181,197 @@ fn json_path(keys: &[&str]) -> String {
     Value::from(keys.to_vec()).to_string()
 }
 
-fn path_key(connection: &Connection, collection: i64, path: &str) -> JobResult<i64> {
-    let found = connection
+fn path_key(connection: &Connection, collection: i64, path: &str) -> JobResult<Option<i64>> {
+    Ok(connection
         .prepare_cached("SELECT key FROM field_path WHERE collection = ?1 AND path = ?2")?
         .query_row((collection, path), |row| row.get(0))
-        .optional()?;
-    if let Some(key) = found {
-        return Ok(key);
-    }
+        .optional()?)
+}
+
+fn new_path(connection: &Connection, collection: i64, path: &str) -> JobResult<i64> {
     connection
         .prepare_cached("INSERT INTO field_path (collection, path) VALUES (?1, ?2)")?
         .execute((collection, path))?;
     Ok(connection.last_insert_rowid())
 }
 
-struct Leaf<'a> {
-    path: String,
-    kind: i64,
-    value: LeafValue<'a>,
-}
-
-enum LeafValue<'a> {
-    Integer(i64),
-    Float(f64),
-    Text(Cow<'a, str>),
-}
-
-impl rusqlite::ToSql for LeafValue<'_> {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(match self {
-            LeafValue::Integer(value) => ToSqlOutput::Owned(SqlValue::Integer(*value)),
-            LeafValue::Float(value) => ToSqlOutput::Owned(SqlValue::Real(*value)),
-            LeafValue::Text(text) => ToSqlOutput::Borrowed(ValueRef::Text(text.as_bytes())),
-        })
-    }
-}
-
-/// A value under SQLite's equality, for comparing sets of rows.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-enum Comparable {
+/// A value under SQLite's equality: a floating-point number that is a 64-bit integer is that.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Single<'a> {
     Null,
     Integer(i64),
     /// The bits of a float that equals no 64-bit integer.
     Float(u64),
-    Bytes(Vec<u8>),
+    Bytes(Cow<'a, [u8]>),
 }
 
-impl Comparable {
-    fn of(value: ValueRef<'_>) -> Self {
+impl<'a> Single<'a> {
+    fn of_row(value: ValueRef<'_>) -> Self {
         match value {
-            ValueRef::Null => Comparable::Null,
-            ValueRef::Integer(value) => Comparable::Integer(value),
-            ValueRef::Real(value) => Comparable::float(value),
-            ValueRef::Text(bytes) | ValueRef::Blob(bytes) => Comparable::Bytes(bytes.to_vec()),
+            ValueRef::Null => Single::Null,
+            ValueRef::Integer(value) => Single::Integer(value),
+            ValueRef::Real(value) => Single::float(value),
+            ValueRef::Text(bytes) | ValueRef::Blob(bytes) => {
+                Single::Bytes(Cow::Owned(bytes.to_vec()))
+            }
         }
     }
 
     fn float(value: f64) -> Self {
         const TWO_TO_63: f64 = 9_223_372_036_854_775_808.0;
         if value.trunc() == value && (-TWO_TO_63..TWO_TO_63).contains(&value) {
-            Comparable::Integer(value as i64)
+            Single::Integer(value as i64)
         } else {
-            Comparable::Float(value.to_bits())
+            Single::Float(value.to_bits())
         }
     }
-}
 
-fn leaves(document: &Document) -> Vec<Leaf<'_>> {
-    let time = document.created_at.map(|time| time.to_string());
-    let facts = [
-        (ID, Some(Cow::from(&document.id))),
-        (TITLE, Some(Cow::from(&document.title))),
-        (
-            DOCUMENT_TYPE,
-            document.document_type.as_deref().map(Cow::from),
-        ),
-        (CREATED_AT, time.map(Cow::from)),
-        (FILE_PATH, document.file_path.as_deref().map(Cow::from)),
-    ];
-    let mut leaves: Vec<_> = facts
-        .into_iter()
-        .filter_map(|(path, text)| {
-            text.map(|text| Leaf {
-                path: path.to_owned(),
-                kind: kind::TEXT,
-                value: LeafValue::Text(text),
-            })
-        })
-        .collect();
-    object_leaves(&document.metadata, &mut Vec::new(), &mut leaves);
-    leaves
-}
+    fn text(text: &'a str) -> Self {
+        Single::Bytes(Cow::Borrowed(text.as_bytes()))
+    }
 
-fn object_leaves<'a>(object: &'a Metadata, path: &mut Vec<&'a str>, leaves: &mut Vec<Leaf<'a>>) {
-    for (key, value) in object {
-        path.push(key);
-        let before = leaves.len();
+    /// The value with its kind, if it is a single one.
+    fn of(value: &'a Value) -> Option<(i64, Self)> {
         match value {
-            Value::Null => {
-                path.pop();
-                continue;
-            }
-            Value::Array(elements) => leaves.extend(
-                elements
-                    .iter()
-                    .filter_map(|element| single(element, || json_path(path))),
-            ),
-            value => leaves.extend(single(value, || json_path(path))),
+            Value::Bool(value) => Some((kind::BOOL, Single::Integer(i64::from(*value)))),
+            Value::String(text) => Some((kind::TEXT, Single::text(text))),
+            Value::Number(number) => number
+                .as_i64()
+                .map(Single::Integer)
+                .or_else(|| number.as_f64().map(Single::float))
+                .map(|number| (kind::NUMBER, number)),
+            Value::Null | Value::Array(_) | Value::Object(_) => None,
         }
-        if leaves.len() == before {
-            leaves.push(Leaf {
-                path: json_path(path),
-                kind: kind::OTHER,
-                value: LeafValue::Integer(0),
-            });
-        }
-        if let Value::Object(inner) = value {
-            object_leaves(inner, path, leaves);
-        }
-        path.pop();
     }
 }
 
-fn single(value: &Value, path: impl Fn() -> String) -> Option<Leaf<'_>> {
-    let (kind, value) = match value {
-        Value::Bool(value) => (kind::BOOL, LeafValue::Integer(i64::from(*value))),
-        Value::String(text) => (kind::TEXT, LeafValue::Text(text.as_str().into())),
-        Value::Number(number) => {
-            let value = number
-                .as_i64()
-                .map(LeafValue::Integer)
-                .or_else(|| number.as_f64().map(LeafValue::Float))?;
-            (kind::NUMBER, value)
+impl rusqlite::ToSql for Single<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(match self {
+            Single::Null => ToSqlOutput::Owned(SqlValue::Null),
+            Single::Integer(value) => ToSqlOutput::Owned(SqlValue::Integer(*value)),
+            Single::Float(bits) => ToSqlOutput::Owned(SqlValue::Real(f64::from_bits(*bits))),
+            Single::Bytes(text) => ToSqlOutput::Borrowed(ValueRef::Text(text)),
+        })
+    }
+}
+
+/// The rows of one path; equal values of a list are one.
+type Singles<'a> = BTreeSet<(i64, Single<'a>)>;
+
+/// Calls `visit` once for each path that something is at, with what is there.
+fn each_field<'a>(
+    document: &'a Document,
+    visit: &mut impl FnMut(&str, Singles<'a>) -> JobResult<()>,
+) -> JobResult<()> {
+    let time = document.created_at.map(|time| time.to_string());
+    let text = |text: &'a str| Cow::Borrowed(text.as_bytes());
+    let facts = [
+        (ID, Some(text(&document.id))),
+        (TITLE, Some(text(&document.title))),
+        (DOCUMENT_TYPE, document.document_type.as_deref().map(text)),
+        (CREATED_AT, time.map(|time| Cow::Owned(time.into_bytes()))),
+        (FILE_PATH, document.file_path.as_deref().map(text)),
+    ];
+    for (path, fact) in facts {
+        if let Some(fact) = fact {
+            visit(path, BTreeSet::from([(kind::TEXT, Single::Bytes(fact))]))?;
         }
-        Value::Null | Value::Array(_) | Value::Object(_) => return None,
-    };
-    Some(Leaf {
-        path: path(),
-        kind,
-        value,
+    }
+    each_path(&document.metadata, &mut |path, value| {
+        visit(path, singles(value))
     })
+}
+
+fn singles(value: &Value) -> Singles<'_> {
+    let mut singles: Singles<'_> = match value {
+        Value::Array(elements) => elements.iter().filter_map(Single::of).collect(),
+        value => Single::of(value).into_iter().collect(),
+    };
+    if singles.is_empty() {
+        singles.insert((kind::OTHER, Single::Integer(0)));
+    }
+    singles
+}
+
+/// Calls `visit` for each path of keys that leads to anything but null, the ways to others too.
+fn each_path<'a>(
+    metadata: &'a Metadata,
+    visit: &mut impl FnMut(&str, &'a Value) -> JobResult<()>,
+) -> JobResult<()> {
+    below(metadata, &mut String::from("["), visit)
+}
+
+/// `path` is the text of the path so far without its closing bracket: one text serves for all.
+fn below<'a>(
+    object: &'a Metadata,
+    path: &mut String,
+    visit: &mut impl FnMut(&str, &'a Value) -> JobResult<()>,
+) -> JobResult<()> {
+    let length = path.len();
+    for (key, value) in object.iter().filter(|(_, value)| !value.is_null()) {
+        if length > 1 {
+            path.push(',');
+        }
+        path.push_str(&Value::from(key.as_str()).to_string());
+        path.push(']');
+        visit(path, value)?;
+        path.pop();
+        if let Value::Object(inner) = value {
+            below(inner, path, visit)?;
+        }
+        path.truncate(length);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use dbmanager_core::backend::{BackendErrorKind, Effect};
+
+    use super::*;
+
+    /// A key with seven more below it.
+    fn long(key: usize, values: impl Fn(i64) -> Value) -> Document {
+        let below: Metadata = (0..7).map(|n| (n.to_string(), values(n))).collect();
+        Document::new("d").metadata("k".repeat(key), below)
+    }
+
+    #[test]
+    fn a_document_is_refused_for_good_above_the_bound_on_its_paths() {
+        // `["k…"]` and seven of `["k…","0"]`.
+        let longest = (MAX_PATH_BYTES - 4 - 7 * 8) / 8;
+        check(&long(longest, Value::from)).unwrap();
+        check(&long(longest + 1, |_| Value::Null)).unwrap();
+
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(SCHEMA).unwrap();
+        let refused = insert(&connection, 1, 1, &long(longest + 1, Value::from));
+        let Err(JobError::Backend(error)) = refused else {
+            panic!("{refused:?}");
+        };
+        assert_eq!(error.kind(), BackendErrorKind::Refused);
+        assert_eq!(error.effect(), Effect::NotApplied);
+        let rows = connection.query_row("SELECT count(*) FROM field", [], |row| row.get(0));
+        assert_eq!(rows, Ok(0));
+    }
+
+    #[test]
+    fn paths_are_written_as_filters_name_them() {
+        let document = Document::new("d")
+            .metadata("a\"\n", Value::from(vec![1]))
+            .metadata("b", serde_json::json!({"": {"ü": true}}));
+        let mut found = Vec::new();
+        each_path(&document.metadata, &mut |path, _| {
+            found.push(path.to_owned());
+            Ok(())
+        })
+        .unwrap();
+        let text = |keys: &[&str]| {
+            let keys = keys.iter().map(|key| (*key).to_owned()).collect();
+            path_text(&Field::Metadata(keys)).unwrap()
+        };
+        let expected: [&[&str]; 4] = [&["a\"\n"], &["b"], &["b", ""], &["b", "", "ü"]];
+        assert_eq!(found, expected.map(text));
+    }
 }

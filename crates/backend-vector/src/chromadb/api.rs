@@ -1,5 +1,7 @@
 //! The server's HTTP API, version 2: one method for each request that is made.
 
+use std::sync::Arc;
+
 use dbmanager_backend_support::http::{Answer, HttpClient, Method, base64};
 use dbmanager_core::backend::{BackendError, BackendErrorKind, BackendResult};
 use serde::Deserialize;
@@ -12,7 +14,10 @@ use super::{
 };
 
 /// Bytes of one request that are aimed at; a record that is larger goes alone.
-const MAX_REQUEST_BYTES: usize = 8 * 1024 * 1024;
+pub(super) const MAX_REQUEST_BYTES: usize = 8 * 1024 * 1024;
+/// Bytes of texts in the metadata of one record, whatever a request may have: they are held in
+/// memory several times while it is made.
+const MAX_METADATA_BYTES: usize = 64 * 1024 * 1024;
 /// Collections listed at once.
 const PAGE: usize = 500;
 
@@ -21,12 +26,13 @@ const PAGE: usize = 500;
 pub(super) struct Record {
     pub(super) id: String,
     pub(super) embedding: Vec<f32>,
-    pub(super) metadata: Map<String, Value>,
+    /// The same for all chunks of a document.
+    pub(super) metadata: Arc<Map<String, Value>>,
 }
 
 impl Record {
     /// About how many bytes it takes in a request.
-    fn weight(&self) -> usize {
+    pub(super) fn weight(&self) -> usize {
         fn of(value: &Value) -> usize {
             match value {
                 Value::String(text) => text.len() + 8,
@@ -50,6 +56,7 @@ pub(super) struct Api {
     tenant: String,
     database: String,
     max_batch: usize,
+    max_metadata: usize,
 }
 
 /// Which records are read.
@@ -86,6 +93,7 @@ impl Api {
             tenant: config.tenant.clone(),
             database: config.database.clone(),
             max_batch: 1,
+            max_metadata: config.max_request_bytes.min(MAX_METADATA_BYTES),
         };
         let request = api
             .http
@@ -102,6 +110,11 @@ impl Api {
         api.max_batch = checks.max_batch_size.max(1);
         api.check_database().await?;
         Ok(api)
+    }
+
+    /// The bytes of texts in a record's metadata above which no request can hold the record.
+    pub(super) fn max_metadata(&self) -> usize {
+        self.max_metadata
     }
 
     /// Reads the database's own entry.
@@ -327,7 +340,7 @@ impl Api {
 
     async fn upsert_once(&self, collection: &str, records: &[Record]) -> BackendResult<()> {
         let ids: Vec<&str> = records.iter().map(|record| record.id.as_str()).collect();
-        let metadatas: Vec<_> = records.iter().map(|record| &record.metadata).collect();
+        let metadatas: Vec<_> = records.iter().map(|record| &*record.metadata).collect();
         let embeddings: Vec<String> = records
             .iter()
             .map(|record| {

@@ -6,6 +6,11 @@
 //! is equal to a value; bounds are the least and the greatest of a field's numbers, which for a
 //! condition that any element of a list may fulfil are all that matters. Floating-point numbers
 //! become whole ones of the same order, so that the server's reading of decimals never counts.
+//!
+//! Each term carries its path, so a short list under a long key makes much of little. What does
+//! not fit into the room that is given is not built at all.
+
+use std::collections::BTreeSet;
 
 use dbmanager_core::model::{Document, Field, Timestamp};
 use serde_json::{Map, Value};
@@ -103,9 +108,13 @@ pub(super) fn ordered(number: f64) -> i64 {
     bits ^ (((bits >> 63) as u64) >> 1) as i64
 }
 
-/// The metadata of every chunk of this document.
-pub(super) fn metadata(document: &Document) -> Map<String, Value> {
-    let mut facts = Facts::default();
+/// The metadata of every chunk of this document; `None` if its texts take more bytes than `room`.
+pub(super) fn metadata(document: &Document, room: usize) -> Option<Map<String, Value>> {
+    let mut facts = Facts {
+        terms: BTreeSet::new(),
+        bounds: Map::new(),
+        room,
+    };
     let texts = [
         (Field::Id, Some(&document.id)),
         (Field::Title, Some(&document.title)),
@@ -114,97 +123,140 @@ pub(super) fn metadata(document: &Document) -> Map<String, Value> {
     ];
     for (field, text) in texts {
         if let Some(text) = text {
-            facts.fact(&field, text);
+            facts.fact(&field, text)?;
         }
     }
     if let Some(time) = document.created_at {
-        facts.created(time);
+        facts.created(time)?;
     }
     let mut path = Vec::new();
-    facts.object(&mut path, &document.metadata);
-    facts.finish(&document.id)
+    facts.object(&mut path, &document.metadata)?;
+    Some(facts.finish(&document.id))
 }
 
-#[derive(Default)]
+/// A value that there is a term for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Single<'a> {
+    Bool(bool),
+    Integer(i64),
+    /// As [`ordered`] has it.
+    Float(i64),
+    Text(&'a str),
+}
+
+impl<'a> Single<'a> {
+    fn of(value: &'a Value) -> Option<Self> {
+        match value {
+            Value::Bool(value) => Some(Single::Bool(*value)),
+            Value::String(text) => (text.len() <= MAX_TEXT_BYTES).then_some(Single::Text(text)),
+            Value::Number(number) => number
+                .as_i64()
+                .map(Single::Integer)
+                .or_else(|| number.as_f64().map(|float| Single::Float(ordered(float)))),
+            Value::Null | Value::Array(_) | Value::Object(_) => None,
+        }
+    }
+}
+
 struct Facts {
-    terms: Vec<String>,
+    terms: BTreeSet<String>,
     bounds: Map<String, Value>,
+    room: usize,
 }
 
 impl Facts {
-    fn fact(&mut self, field: &Field, text: &str) {
-        self.terms.extend(fact_exists(field).map(str::to_owned));
-        self.terms.extend(fact_is(field, text));
+    fn take(&mut self, bytes: usize) -> Option<()> {
+        self.room = self.room.checked_sub(bytes)?;
+        Some(())
     }
 
-    fn created(&mut self, time: Timestamp) {
-        self.fact(&Field::CreatedAt, &time.to_string());
+    fn term(&mut self, term: String) -> Option<()> {
+        if !self.terms.contains(&term) {
+            self.take(term.len())?;
+            self.terms.insert(term);
+        }
+        Some(())
+    }
+
+    fn fact(&mut self, field: &Field, text: &str) -> Option<()> {
+        if let Some(exists) = fact_exists(field) {
+            self.term(exists.to_owned())?;
+        }
+        fact_is(field, text).map_or(Some(()), |term| self.term(term))
+    }
+
+    fn created(&mut self, time: Timestamp) -> Option<()> {
+        self.fact(&Field::CreatedAt, &time.to_string())?;
         self.bounds
             .insert(CREATED.to_owned(), time.as_unix_milliseconds().into());
+        Some(())
     }
 
-    fn object(&mut self, path: &mut Vec<String>, object: &Map<String, Value>) {
+    fn object(&mut self, path: &mut Vec<String>, object: &Map<String, Value>) -> Option<()> {
         for (key, value) in object {
             path.push(key.clone());
-            self.value(path, value);
+            self.value(path, value)?;
             path.pop();
         }
+        Some(())
     }
 
-    fn value(&mut self, path: &mut Vec<String>, value: &Value) {
+    fn value(&mut self, path: &mut Vec<String>, value: &Value) -> Option<()> {
         if value.is_null() {
-            return;
+            return Some(());
         }
-        self.terms.push(exists(path));
+        self.term(exists(path))?;
         match value {
             Value::Object(object) => self.object(path, object),
             Value::Array(elements) => {
-                for element in elements {
-                    self.single(path, element);
-                }
+                // Each once, before any has a text that holds the path.
+                let distinct: BTreeSet<_> = elements.iter().filter_map(Single::of).collect();
+                distinct
+                    .into_iter()
+                    .try_for_each(|element| self.single(path, element))
             }
-            single => self.single(path, single),
+            value => Single::of(value).map_or(Some(()), |value| self.single(path, value)),
         }
     }
 
-    fn single(&mut self, path: &[String], value: &Value) {
-        let (value_type, text) = match value {
-            Value::Bool(value) => (ValueType::Bool, value.to_string()),
-            Value::String(text) if text.len() <= MAX_TEXT_BYTES => (ValueType::Text, text.clone()),
-            Value::Number(number) => {
-                let (value_type, whole) = match (number.as_i64(), number.as_f64()) {
-                    (Some(integer), _) => (ValueType::Integer, integer),
-                    (None, Some(float)) => (ValueType::Float, ordered(float)),
-                    (None, None) => return,
-                };
-                self.widen(path, value_type, whole);
-                self.terms.push(is_there(path, value_type));
-                (value_type, whole.to_string())
+    fn single(&mut self, path: &[String], single: Single<'_>) -> Option<()> {
+        let (value_type, text) = match single {
+            Single::Bool(value) => (ValueType::Bool, value.to_string()),
+            Single::Text(text) => (ValueType::Text, text.to_owned()),
+            Single::Integer(whole) => {
+                self.number(path, ValueType::Integer, whole)?;
+                (ValueType::Integer, whole.to_string())
             }
-            _ => return,
+            Single::Float(whole) => {
+                self.number(path, ValueType::Float, whole)?;
+                (ValueType::Float, whole.to_string())
+            }
         };
-        self.terms.push(has(path, value_type, &text));
+        self.term(has(path, value_type, &text))
     }
 
-    fn widen(&mut self, path: &[String], value_type: ValueType, number: i64) {
+    fn number(&mut self, path: &[String], value_type: ValueType, number: i64) -> Option<()> {
+        self.term(is_there(path, value_type))?;
         for (end, wider) in [
             (Bound::Least, i64::min as fn(i64, i64) -> i64),
             (Bound::Greatest, i64::max),
         ] {
-            let held = self
-                .bounds
-                .entry(bound(path, value_type, end))
-                .or_insert_with(|| number.into());
-            *held = wider(held.as_i64().unwrap_or(number), number).into();
+            let key = bound(path, value_type, end);
+            let held = self.bounds.get(&key).and_then(Value::as_i64);
+            if held.is_none() {
+                self.take(key.len())?;
+            }
+            let widened = held.map_or(number, |held| wider(held, number));
+            self.bounds.insert(key, widened.into());
         }
+        Some(())
     }
 
     fn finish(mut self, id: &str) -> Map<String, Value> {
-        self.terms.sort_unstable();
-        self.terms.dedup();
         self.bounds
             .insert(SLOT.to_owned(), super::keys::slot(id).into());
-        self.bounds.insert(TERMS.to_owned(), self.terms.into());
+        let terms: Vec<String> = self.terms.into_iter().collect();
+        self.bounds.insert(TERMS.to_owned(), terms.into());
         self.bounds
     }
 }
@@ -226,7 +278,7 @@ mod tests {
             .metadata("deep", json!({"er": true}))
             .metadata("nothing", Value::Null);
         assert_eq!(
-            Value::from(metadata(&document)),
+            Value::from(metadata(&document, usize::MAX).unwrap()),
             json!({
                 "slot": super::super::keys::slot("d"),
                 "created_at": 5,
@@ -242,6 +294,34 @@ mod tests {
                 ],
             })
         );
+    }
+
+    #[test]
+    fn the_path_of_a_list_counts_once_for_each_value_that_is_not_there_yet() {
+        let key = "k".repeat(10_000);
+        let list = |values: Vec<i64>| Document::new("d").metadata(key.as_str(), json!(values));
+        let room = 64 * 1024;
+        let written = |values| metadata(&list(values), room);
+        assert_eq!(written(vec![0; 20_000]), written(vec![0]));
+        assert!(written(vec![0]).is_some());
+        assert_eq!(written((0..20_000).collect()), None);
+    }
+
+    #[test]
+    fn the_room_holds_exactly_the_texts() {
+        let document = Document::new("d").document_type("report").metadata(
+            "deep",
+            json!({"list": [1, 2.5, "x", true, 1], "null": null}),
+        );
+        let whole = metadata(&document, usize::MAX).unwrap();
+        let terms = whole[TERMS].as_array().unwrap();
+        let terms: usize = terms.iter().map(|term| term.as_str().unwrap().len()).sum();
+        let keys = whole
+            .keys()
+            .filter(|key| ![SLOT, TERMS].contains(&key.as_str()));
+        let room = terms + keys.map(String::len).sum::<usize>();
+        assert_eq!(metadata(&document, room), Some(whole));
+        assert_eq!(metadata(&document, room - 1), None);
     }
 
     proptest! {

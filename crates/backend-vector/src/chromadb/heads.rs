@@ -100,10 +100,12 @@ pub(super) fn record(key: &HeadKey) -> Record {
     Record {
         id: key.write(),
         embedding: vec![0.0],
-        metadata: metadata
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), value))
-            .collect(),
+        metadata: Arc::new(
+            metadata
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value))
+                .collect(),
+        ),
     }
 }
 

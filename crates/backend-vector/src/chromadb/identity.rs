@@ -1,6 +1,6 @@
 //! Whose store this is: the stamp, in a collection of its own.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use dbmanager_core::{
     backend::{BackendError, BackendErrorKind, BackendResult, Identity, Stamp, StampRequest},
@@ -47,10 +47,12 @@ fn stamp_record(stamp: &Stamp) -> Record {
     Record {
         id: STAMP.to_owned(),
         embedding: vec![0.0],
-        metadata: entries
-            .into_iter()
-            .map(|(key, value)| (key.to_owned(), value.into()))
-            .collect(),
+        metadata: Arc::new(
+            entries
+                .into_iter()
+                .map(|(key, value)| (key.to_owned(), value.into()))
+                .collect(),
+        ),
     }
 }
 
@@ -185,7 +187,7 @@ mod tests {
             epoch: u64::MAX,
             progress: Version::MAX,
         };
-        let mut record = stamp_record(&stamp).metadata;
+        let mut record = (*stamp_record(&stamp).metadata).clone();
         assert_eq!(read_stamp(&record), Some(stamp));
         record.remove("epoch");
         assert_eq!(read_stamp(&record), None);

@@ -44,8 +44,10 @@
 //! itself: over a large collection that is slow, some 12,000 vectors of 384 numbers a second.
 //!
 //! # Limits of the server
-//! 41,943,040 bytes a request: a document with more metadata is refused, alone. As many records a
-//! request as `pre-flight-checks` says (5,461): batches are cut. Scores are computed in `f32`; of
+//! 41,943,040 bytes a request: a document with more metadata is refused, alone. Beside each vector
+//! stand the document's `terms` and bounds, each with its whole path: long keys over many different
+//! values make much of a small document. Above `max_request_bytes`, and above 64 MiB in any case,
+//! they are not even built. As many records a request as `pre-flight-checks` says (5,461): batches are cut. Scores are computed in `f32`; of
 //! `dot`, a product beyond its range makes the search read the vectors. A write that is answered is
 //! on the disk (measured: it syncs its SQLite database within each write), and is found by the next
 //! search.

@@ -11,7 +11,7 @@ use dbmanager_core::{
 };
 
 use super::{
-    api::{Api, Record, Selection},
+    api::{Api, MAX_REQUEST_BYTES, Record, Selection},
     catalogue::Place,
     facts,
     heads::{self, Heads},
@@ -94,22 +94,30 @@ fn check(place: &Place, mutation: &Mutation) -> BackendResult<()> {
     Ok(())
 }
 
-fn chunk_records(mutation: &Mutation) -> Vec<Record> {
+/// # Errors
+/// `Refused`: the metadata takes more than `max_metadata` bytes.
+fn chunk_records(mutation: &Mutation, max_metadata: usize) -> BackendResult<Vec<Record>> {
     let Some(record) = mutation.state.record() else {
-        return Vec::new();
+        return Ok(Vec::new());
     };
     if record.vectors().vectors.is_empty() {
-        return Vec::new();
+        return Ok(Vec::new());
     }
-    let metadata = facts::metadata(record.document());
+    let metadata = facts::metadata(record.document(), max_metadata).ok_or_else(|| {
+        refused(format!(
+            "what filters ask of the document takes more than {max_metadata} bytes beside each of \
+             its vectors"
+        ))
+    })?;
+    let metadata = Arc::new(metadata);
     let vectors = record.vectors().vectors.iter();
-    vectors
+    Ok(vectors
         .map(|vector| Record {
             id: ChunkKey::new(mutation, vector).write(),
             embedding: vector.values.clone(),
-            metadata: metadata.clone(),
+            metadata: Arc::clone(&metadata),
         })
-        .collect()
+        .collect())
 }
 
 /// Writes the chunks. A document of which one is not written is not applied: it gets no head.
@@ -123,17 +131,28 @@ async fn write_chunks(
     let Some(vectors) = &place.vectors else {
         return;
     };
-    let (mut owners, mut records) = (Vec::new(), Vec::new());
-    for index in writing {
-        let chunks = chunk_records(&mutations[*index]);
-        owners.extend(chunks.iter().map(|_| *index));
-        records.extend(chunks);
-    }
-    let written = api.upsert(&vectors.id, &records).await;
-    for (owner, written) in owners.into_iter().zip(written) {
-        if let (Ok(()), Err(error)) = (&answers[owner], written) {
-            answers[owner] = Err(error.not_applied());
+    let (mut owners, mut records, mut bytes) = (Vec::new(), Vec::new(), 0);
+    for (position, index) in writing.iter().enumerate() {
+        match chunk_records(&mutations[*index], api.max_metadata()) {
+            Ok(chunks) => {
+                bytes += chunks.iter().map(Record::weight).sum::<usize>();
+                owners.extend(chunks.iter().map(|_| *index));
+                records.extend(chunks);
+            }
+            Err(error) => answers[*index] = Err(error),
         }
+        // The metadata of a whole batch may be many times as large as its documents.
+        if bytes < MAX_REQUEST_BYTES && position + 1 < writing.len() {
+            continue;
+        }
+        let written = api.upsert(&vectors.id, &records).await;
+        for (owner, written) in owners.drain(..).zip(written) {
+            if let (Ok(()), Err(error)) = (&answers[owner], written) {
+                answers[owner] = Err(error.not_applied());
+            }
+        }
+        records.clear();
+        bytes = 0;
     }
 }
 

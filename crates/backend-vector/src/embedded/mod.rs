@@ -4,6 +4,9 @@
 //! (4 bytes a number), scanned exactly; and with the feature `hnsw`, from `hnsw_threshold` vectors
 //! on, an approximate index (as much again), asked by searches that are not `exact`, restricted or
 //! filtered down to few documents.
+//!
+//! A document whose metadata has different paths (the keys that lead to a value) of more than
+//! 64 MiB together is refused: each is kept for filters with all its keys.
 
 mod config;
 #[cfg(feature = "hnsw")]

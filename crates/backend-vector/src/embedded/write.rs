@@ -119,7 +119,10 @@ fn apply_one(
     }
     let record = mutation.state.record();
     let vectors = match record {
-        Some(record) => checked(&record.vectors().vectors, state.dimension)?,
+        Some(record) => {
+            fields::check(record.document())?;
+            checked(&record.vectors().vectors, state.dimension)?
+        }
         None => Cow::Borrowed(&[][..]),
     };
     let head = Head {

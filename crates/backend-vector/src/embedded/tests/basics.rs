@@ -120,6 +120,8 @@ async fn a_refused_item_leaves_its_neighbours_alone() {
     set.vectors[1].chunk = 0;
     let record = DocumentRecord::new(record.document().clone(), set).unwrap();
     twice = Mutation::upsert("twice", twice.version, Arc::new(record));
+    let children: serde_json::Map<_, _> = (0..80).map(|n| (n.to_string(), n.into())).collect();
+    let paths = Document::new("paths").metadata("k".repeat(1 << 20), children);
     let answers = try_apply(
         &store,
         vec![
@@ -130,16 +132,17 @@ async fn a_refused_item_leaves_its_neighbours_alone() {
             plain("infinite", 5, &[vec![f32::NEG_INFINITY, 1.0]]),
             twice,
             plain("empty", 7, &[vec![]]),
-            plain("last", 8, &[vec![2.0, 1.0]]),
+            upsert(paths, 8, &[vec![1.0, 2.0]]),
+            plain("last", 9, &[vec![2.0, 1.0]]),
         ],
     )
     .await
     .unwrap();
     for (index, answer) in answers.iter().enumerate() {
         match answer {
-            Ok(()) => assert!([1, 7].contains(&index), "{index}"),
+            Ok(()) => assert!([1, 8].contains(&index), "{index}"),
             Err(error) => {
-                assert!(![1, 7].contains(&index), "{error}");
+                assert!(![1, 8].contains(&index), "{error}");
                 assert_eq!(error.kind(), BackendErrorKind::Refused);
                 assert_eq!(error.effect(), Effect::NotApplied);
             }
@@ -149,8 +152,11 @@ async fn a_refused_item_leaves_its_neighbours_alone() {
         ids(&search(&store, &[1.0, 1.0], 9).await),
         ["first", "last"]
     );
-    let heads = store.heads(ids_request(&["mixed", "nan"])).await.unwrap();
-    assert_eq!(heads, [None, None]);
+    let heads = store
+        .heads(ids_request(&["mixed", "nan", "paths"]))
+        .await
+        .unwrap();
+    assert_eq!(heads, [None, None, None]);
 }
 
 #[tokio::test]
