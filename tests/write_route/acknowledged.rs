@@ -291,6 +291,23 @@ async fn a_closing_that_ran_out_of_time_is_gone_on_with() {
     rig.open().await;
 }
 
+/// What could be let go of stays in the journal; the rest is closed.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_does_not_answer_does_not_keep_the_others_open() {
+    let rig = Rig::new();
+    let db = rig.open().await;
+    for id in ["a", "b"] {
+        let write = db.store_document("c", document(id));
+        write.level(Level::All).await.unwrap();
+    }
+    assert!(db.health().journal.entries > 0);
+    rig.switch(Role::Vector).set(Mode::Hang);
+    db.close(Duration::from_secs(5)).await.unwrap();
+    rig.switch(Role::Vector).set(Mode::Up);
+    let db = rig.open().await;
+    eventually("the journal lets go", || db.health().journal.entries == 0).await;
+}
+
 /// The usual way to say "no limit".
 #[tokio::test(start_paused = true)]
 async fn the_longest_time_there_is_may_be_waited() {

@@ -548,10 +548,16 @@ impl DatabaseManager {
         room.begin_close();
         let work = async {
             room.join().await;
-            if room.is_sender()
-                && let Err(error) = truncate_all(&room).await
-            {
-                tracing::info!(error, "entries stay in the journal for the next opening");
+            if room.is_sender() {
+                // A store that does not answer must not keep the others, and the journal, open.
+                let truncating = room.runtime.timeout(deadline / 2, truncate_all(&room));
+                let why = match truncating.await {
+                    Ok(truncated) => truncated.err(),
+                    Err(elapsed) => Some(elapsed.to_string()),
+                };
+                if let Some(why) = why {
+                    tracing::info!(why, "entries stay in the journal for the next opening");
+                }
             }
             let failed = room.close_stores().await;
             room.journal.close().await.map_err(journal_error)?;
