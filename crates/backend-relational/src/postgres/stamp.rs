@@ -41,7 +41,6 @@ pub(super) async fn is_there(connection: &mut PgConnection) -> JobResult<bool> {
 }
 
 /// The stamp, if a manager has used the store.
-/// The stamp, if there is one.
 pub(super) async fn read(connection: &mut PgConnection) -> JobResult<Option<Stamp>> {
     let row: Option<(Vec<u8>, Vec<u8>, i64, i64)> =
         sqlx::query_as("SELECT store_id, journal_id, epoch, progress FROM stamp")

@@ -47,10 +47,10 @@
 //! 41,943,040 bytes a request: a document with more metadata is refused, alone. Beside each vector
 //! stand the document's `terms` and bounds, each with its whole path: long keys over many different
 //! values make much of a small document. Above `max_request_bytes`, and above 64 MiB in any case,
-//! they are not even built. As many records a request as `pre-flight-checks` says (5,461): batches are cut. Scores are computed in `f32`; of
-//! `dot`, a product beyond its range makes the search read the vectors. A write that is answered is
-//! on the disk (measured: it syncs its SQLite database within each write), and is found by the next
-//! search.
+//! they are not even built. As many records a request as `pre-flight-checks` says (5,461): batches
+//! are cut. Scores are computed in `f32`; of `dot`, a product beyond its range makes the search read
+//! the vectors. A write that is answered is on the disk (measured: it syncs its SQLite database
+//! within each write), and is found by the next search.
 //!
 //! # What is stored
 //! Under the prefix `P`, for a collection `papers` of generation 7:

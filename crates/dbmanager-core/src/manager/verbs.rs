@@ -334,23 +334,22 @@ pub(super) async fn wait_for(
         WaitFor::Level(level) => level,
         WaitFor::Searchable => Level::All,
     };
-    let collection = room.collection(&receipt.collection);
     let document = match receipt.id.is_empty() {
         // A drop of the collection, which may have been created again.
         true => room.backlog.document_of(receipt.version),
-        false => collection.map(|c| DocumentKey::new(c.key, Arc::clone(&receipt.id))),
-    };
-    let document = match document {
-        Some(document) => document,
-        // Dropped, or the drop is in every store: there is nothing left to wait for.
-        None => {
-            return Ok(Receipt {
-                level,
-                reached: true,
-                unreachable: false,
-                ..receipt.clone()
-            });
+        false => {
+            let collection = room.collection(&receipt.collection);
+            collection.map(|c| DocumentKey::new(c.key, Arc::clone(&receipt.id)))
         }
+    };
+    let Some(document) = document else {
+        // Dropped, or the drop is in every store: there is nothing left to wait for.
+        return Ok(Receipt {
+            level,
+            reached: true,
+            unreachable: false,
+            ..receipt.clone()
+        });
     };
     let options = WriteOptions {
         level,

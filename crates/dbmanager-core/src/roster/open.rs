@@ -61,16 +61,24 @@ pub(crate) async fn open_roster(
         Ok(disabled) => disabled,
         Err(error) => {
             // So that whoever tries again does not find them locked.
-            for store in &stores {
-                if let Err(cause) = store.close().await {
-                    tracing::warn!(role = %store.role, error = %cause, "store did not close cleanly");
-                }
-            }
+            close_stores(&stores).await;
             return Err(error);
         }
     };
     stores.sort_by_key(|store| store.role);
     Ok(Roster { stores, disabled })
+}
+
+/// Closes every store for good; the first error, and of which store it is.
+pub(crate) async fn close_stores(stores: &[Arc<Store>]) -> Option<(Role, BackendError)> {
+    let mut failed = None;
+    for store in stores {
+        if let Err(error) = store.close().await {
+            tracing::warn!(role = %store.role, %error, "store did not close cleanly");
+            failed.get_or_insert((store.role, error));
+        }
+    }
+    failed
 }
 
 /// Opens each store, adds it to `stores`, and returns those that are no longer enabled.

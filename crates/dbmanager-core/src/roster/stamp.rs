@@ -119,11 +119,6 @@ pub(crate) fn note_progress(record: &mut RosterRecord, store_id: StoreId, progre
     }
 }
 
-/// A record of a store is never behind the one before it.
-pub(crate) fn follow_progress(record: &mut RosterRecord, before: &RosterRecord) {
-    note_progress(record, before.store_id, before.progress);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,12 +1,15 @@
 //! The collections, by name: those that are live, and up to which generation each was dropped.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, PoisonError},
 };
 
 use super::WriteRoom;
-use crate::model::{Collection, CollectionKey};
+use crate::{
+    journal::JournalResult,
+    model::{Collection, CollectionKey},
+};
 
 /// The collections by name.
 #[derive(Debug, Default)]
@@ -79,5 +82,20 @@ impl WriteRoom {
         }
         let dropped = catalogue.dropped.entry(Arc::clone(&key.name)).or_default();
         *dropped = key.generation.max(*dropped);
+    }
+
+    /// Takes over the journal's collections; those that are not among them were dropped. What is
+    /// created or dropped here meanwhile stays as it is.
+    pub(super) async fn refresh_catalogue(&self) -> JournalResult<()> {
+        let before = self.collections();
+        let read = self.journal.collections().await?;
+        let live: BTreeSet<CollectionKey> = read.iter().map(|c| c.key.clone()).collect();
+        for gone in before.iter().filter(|c| !live.contains(&c.key)) {
+            self.forget_collection(&gone.key);
+        }
+        for collection in read {
+            self.remember_collection(collection);
+        }
+        Ok(())
     }
 }

@@ -44,7 +44,7 @@ use crate::{
     embed::Embedder,
     journal::{Journal, JournalError, JournalErrorKind, JournalResult, RosterRecord, RosterState},
     model::{EmbeddingSpace, Level, OperationId, Role, Version},
-    roster::{Store, StoreStatus},
+    roster::{Store, StoreStatus, close_stores},
 };
 
 /// Live entries read from the journal at once when it is opened.
@@ -171,9 +171,7 @@ impl WriteRoom {
     }
 
     async fn recover(&self) -> JournalResult<()> {
-        for collection in self.journal.collections().await? {
-            self.remember_collection(collection);
-        }
+        self.refresh_catalogue().await?;
         let mut after = Version::ZERO;
         loop {
             let page = self.journal.live_entries(after, RECOVERY_PAGE).await?;
@@ -394,14 +392,7 @@ impl WriteRoom {
     /// Closes every store for good; the first error, and of which store it is.
     pub(crate) async fn close_stores(&self) -> Option<(Role, BackendError)> {
         self.closed.store(true, Ordering::Release);
-        let mut failed = None;
-        for store in &self.stores {
-            if let Err(error) = store.close().await {
-                tracing::warn!(role = %store.role, %error, "store did not close cleanly");
-                failed.get_or_insert((store.role, error));
-            }
-        }
-        failed
+        close_stores(&self.stores).await
     }
 
     /// Waits for the tasks of the room to end.

@@ -80,7 +80,7 @@ async fn truncate_round(room: &WriteRoom) -> Result<usize, String> {
     };
     // One that nobody sends to is opened, and so compared, here: a store that was opened anew may have
     // lost what it had confirmed.
-    for store in room.stores.iter().filter(|s| confirms(room, s.role)) {
+    for store in confirming(room) {
         store.connect().await.map_err(|e| describe(store, &e))?;
     }
     let check_openings = || {
@@ -91,9 +91,8 @@ async fn truncate_round(room: &WriteRoom) -> Result<usize, String> {
     };
     check_openings()?;
     let mut progress = Vec::new();
-    for store in room.stores.iter().filter(|s| confirms(room, s.role)) {
-        let stamped = make_durable(store, highest, check_openings).await?;
-        progress.push((store.role, stamped.0, stamped.1));
+    for store in confirming(room) {
+        progress.push(make_durable(store, highest, check_openings).await?);
     }
     for versions in versions.chunks(TRANSACTION) {
         check_openings()?;
@@ -134,17 +133,20 @@ async fn candidates(room: &WriteRoom) -> Vec<Version> {
     versions
 }
 
-fn confirms(room: &WriteRoom, role: Role) -> bool {
-    matches!(
-        room.backlog.participation(role),
-        Participation::Full | Participation::Rebuilding
-    )
+/// The stores that confirm, as of each step.
+fn confirming(room: &WriteRoom) -> impl Iterator<Item = &Arc<Store>> {
+    let confirms = |store: &&Arc<Store>| {
+        let participation = room.backlog.participation(store.role);
+        matches!(
+            participation,
+            Participation::Full | Participation::Rebuilding
+        )
+    };
+    room.stores.iter().filter(confirms)
 }
 
 fn openings(room: &WriteRoom) -> Vec<Option<u64>> {
-    room.stores
-        .iter()
-        .filter(|store| confirms(room, store.role))
+    confirming(room)
         .map(|store| store.trusted_opening())
         .collect()
 }
@@ -155,7 +157,7 @@ async fn make_durable(
     store: &Store,
     highest: Version,
     check_openings: impl Fn() -> Result<(), String>,
-) -> Result<(StoreId, Version), String> {
+) -> Result<(Role, StoreId, Version), String> {
     let record = store.record();
     let lacking = lacks_data(record.state) && !store.is_filling(record.store_id);
     let Some(connected) = store.ready().filter(|_| !lacking) else {
@@ -172,7 +174,7 @@ async fn make_durable(
     let version = store.progress_from(&record, highest);
     let stamped = store.stamp_as(&record, backend.as_ref(), version).await;
     stamped.map_err(|e| describe(store, &e))?;
-    Ok((record.store_id, version))
+    Ok((store.role, record.store_id, version))
 }
 
 fn describe(store: &Store, error: &BackendError) -> String {

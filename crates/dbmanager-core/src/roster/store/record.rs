@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use tokio::sync::MutexGuard;
 
 use super::{
-    super::stamp::{follow_progress, lacks_data, note_progress},
+    super::stamp::{lacks_data, note_progress},
     State, Store,
 };
 use crate::{
@@ -138,7 +138,7 @@ impl Store {
             })?;
         let mut state = self.lock();
         // A truncation may have recorded more meanwhile.
-        follow_progress(&mut record, &state.record);
+        note_progress(&mut record, state.record.store_id, state.record.progress);
         state.replace_record(record);
         Ok(())
     }

@@ -8,7 +8,7 @@ use crate::{
         Changes, Confirmation, EntryKind, JournalErrorKind, JournalResult, RosterRecord,
         RosterState, SharedChange, SharedJournal,
     },
-    model::{CollectionKey, Role, StoreId, Version},
+    model::{Role, StoreId, Version},
     write::backlog::{Learnt, slot},
 };
 
@@ -99,21 +99,6 @@ impl WriteRoom {
             }
             _ => false,
         })
-    }
-
-    /// Takes over the journal's collections; those that are not among them were dropped. What is
-    /// created or dropped here meanwhile stays as it is.
-    async fn refresh_catalogue(&self) -> JournalResult<()> {
-        let before = self.collections();
-        let read = self.journal.collections().await?;
-        let live: BTreeSet<CollectionKey> = read.iter().map(|c| c.key.clone()).collect();
-        for gone in before.iter().filter(|c| !live.contains(&c.key)) {
-            self.forget_collection(&gone.key);
-        }
-        for collection in read {
-            self.remember_collection(collection);
-        }
-        Ok(())
     }
 
     /// Stands down if another sender has begun under this epoch: what that one does is to be followed
