@@ -9,7 +9,10 @@ use super::{
     Backend, BackendError, BackendErrorKind, BackendResult, GraphBackend, RelationalBackend,
     VectorBackend,
 };
-use crate::{Error, ErrorKind, Result, Runtime, journal::JournalFactory, model::Role};
+use crate::{
+    Error, ErrorKind, Result, Runtime, config::read_service_config, journal::JournalFactory,
+    model::Role,
+};
 
 /// The service's own part of the configuration, as it stands under `config`.
 pub type ServiceConfig = serde_json::Map<String, serde_json::Value>;
@@ -274,13 +277,13 @@ impl Registry {
 /// type, so that a misspelt key is found.
 ///
 /// # Errors
-/// `Config`: serde's message, which names the key.
+/// `Config`: serde's message, which names the key and no secret.
 pub fn parse_service_config<T: DeserializeOwned>(
     role: Role,
     service: &str,
     config: &ServiceConfig,
 ) -> BackendResult<T> {
-    serde_json::from_value(serde_json::Value::Object(config.clone())).map_err(|error| {
+    read_service_config(config).map_err(|error| {
         BackendError::new(
             BackendErrorKind::Config,
             format!("{role}.config of the service {service:?}: {error}"),

@@ -44,6 +44,7 @@ use std::{
     time::Duration,
 };
 
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 pub use settings::{
@@ -56,6 +57,20 @@ use crate::{
     backend::ServiceConfig,
     model::{CollectionOptions, Level, Role},
 };
+
+/// Reads a service's part into the service's own type. What is wrong names the key and tells no
+/// secret: a password of digits without quotes is a number, which serde would name.
+pub(crate) fn read_service_config<T: DeserializeOwned>(
+    config: &ServiceConfig,
+) -> std::result::Result<T, String> {
+    serde_json::from_value(Value::Object(config.clone())).map_err(|cause| {
+        let message = cause.to_string();
+        match redact::told_number(config, &message) {
+            Some(key) => format!("{key:?} must be text"),
+            None => message,
+        }
+    })
+}
 
 fn error(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::Config, message)

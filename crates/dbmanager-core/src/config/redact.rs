@@ -35,6 +35,26 @@ pub(super) fn may_hold_secret(key: &str) -> bool {
     names_place || is_secret(key)
 }
 
+/// The first key of a secret that is a number, which `message` tells.
+pub(super) fn told_number<'a>(config: &'a Map<String, Value>, message: &str) -> Option<&'a str> {
+    config.iter().find_map(|(key, value)| match value {
+        Value::Number(number) if is_secret(key) => {
+            message.contains(&number.to_string()).then_some(&**key)
+        }
+        value => told_number_inside(value, message),
+    })
+}
+
+fn told_number_inside<'a>(value: &'a Value, message: &str) -> Option<&'a str> {
+    match value {
+        Value::Object(map) => told_number(map, message),
+        Value::Array(items) => items
+            .iter()
+            .find_map(|item| told_number_inside(item, message)),
+        _ => None,
+    }
+}
+
 /// The map with every secret replaced.
 pub(super) fn redacted(config: &Map<String, Value>) -> Map<String, Value> {
     config

@@ -478,3 +478,26 @@ fn a_secret_that_is_not_there_is_named_by_its_key() {
         assert_eq!(error.message(), expected);
     }
 }
+
+/// A password of digits alone, written without quotes.
+#[test]
+fn a_secret_that_is_a_number_is_not_told() {
+    #[derive(Debug, serde::Deserialize)]
+    struct Service {
+        _password: String,
+    }
+    let config = |text: &str| match serde_json::from_str(text).unwrap() {
+        Value::Object(map) => map,
+        other => panic!("{other}"),
+    };
+    let error = read_service_config::<Service>(&config(r#"{"_password": 4711}"#)).unwrap_err();
+    assert_eq!(error, "\"_password\" must be text");
+    let nested = config(r#"{"_password": "x", "a": [{"token": 4711}]}"#);
+    read_service_config::<Service>(&nested).unwrap();
+    #[derive(Debug, serde::Deserialize)]
+    struct Port {
+        _port: String,
+    }
+    let error = read_service_config::<Port>(&config(r#"{"_port": 4711}"#)).unwrap_err();
+    assert!(error.contains("4711"), "what is no secret is told: {error}");
+}

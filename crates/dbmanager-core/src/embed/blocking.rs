@@ -159,6 +159,13 @@ fn embed_one<M: BlockingModel>(
 ) -> Result<Vec<PassageVector>, EmbedError> {
     let (passages, texts): (Vec<_>, Vec<_>) = model.passages(document)?.into_iter().unzip();
     let vectors = model.embed_documents(&texts)?;
+    if vectors.len() != passages.len() {
+        return Err(EmbedError::new(format!(
+            "the model made {} vectors of {} passages",
+            vectors.len(),
+            passages.len()
+        )));
+    }
     let vectors = passages.into_iter().zip(vectors);
     Ok(vectors
         .map(|(passage, values)| PassageVector::of(passage, values))
@@ -211,6 +218,43 @@ mod tests {
                 text => Ok(vec![text.parse().expect("a number")]),
             }
         }
+    }
+
+    /// Makes the vector of the first text alone.
+    #[derive(Debug)]
+    struct Forgetful;
+
+    impl BlockingModel for Forgetful {
+        fn model(&self) -> &str {
+            "forgetful"
+        }
+
+        fn dimension(&self) -> u32 {
+            1
+        }
+
+        fn kind(&self) -> EmbedderKind {
+            EmbedderKind::Lexical
+        }
+
+        fn embed_document(&self, _: &str) -> Result<Vec<f32>, EmbedError> {
+            Ok(vec![1.0])
+        }
+
+        fn embed_documents(&self, _: &[Arc<str>]) -> Result<Vec<Vec<f32>>, EmbedError> {
+            Ok(vec![vec![1.0]])
+        }
+
+        fn passages(&self, _: &EmbedDocument) -> Result<Vec<PassageText>, EmbedError> {
+            Ok(vec![(None, "one".into()), (None, "two".into())])
+        }
+    }
+
+    #[test]
+    fn a_model_that_loses_a_passage_has_failed() {
+        let document = EmbedDocument::new("a title", "a text");
+        let error = embed_one(&Forgetful, &document).unwrap_err();
+        assert_eq!(error.to_string(), "the model made 1 vectors of 2 passages");
     }
 
     fn embedder() -> BlockingEmbedder<Counting> {

@@ -5,7 +5,11 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use async_trait::async_trait;
 
 use super::{EmbedError, Embedder, HashingEmbedder, HashingModel};
-use crate::{Error, ErrorKind, Result, Runtime, backend::ServiceConfig, config::EmbeddingSettings};
+use crate::{
+    Error, ErrorKind, Result, Runtime,
+    backend::ServiceConfig,
+    config::{EmbeddingSettings, read_service_config},
+};
 
 /// The configuration's `type` for no embedder.
 const NONE: &str = "none";
@@ -148,9 +152,8 @@ impl EmbedderFactory for HashingFactory {
         config: &ServiceConfig,
         runtime: &Runtime,
     ) -> Result<Arc<dyn Embedder>, EmbedError> {
-        let config: HashingConfig =
-            serde_json::from_value(serde_json::Value::Object(config.clone()))
-                .map_err(|cause| EmbedError::config(format!("embedding.config: {cause}")))?;
+        let config: HashingConfig = read_service_config(config)
+            .map_err(|cause| EmbedError::config(format!("embedding.config: {cause}")))?;
         let model = HashingModel::new(config.dimension)?;
         let threads = HashingEmbedder::one_thread_per_processor();
         Ok(Arc::new(HashingEmbedder::new(

@@ -6,7 +6,10 @@ use async_trait::async_trait;
 use serde::de::DeserializeOwned;
 
 use super::{Journal, JournalError, JournalErrorKind, JournalOptions, JournalResult};
-use crate::backend::{OpenContext, ServiceConfig};
+use crate::{
+    backend::{OpenContext, ServiceConfig},
+    config::read_service_config,
+};
 
 /// Opens journals of one service.
 #[async_trait]
@@ -50,12 +53,12 @@ impl fmt::Debug for dyn JournalFactory {
 /// [`parse_service_config`](crate::backend::parse_service_config).
 ///
 /// # Errors
-/// `Open`: serde's message, which names the key.
+/// `Open`: serde's message, which names the key and no secret.
 pub fn parse_journal_config<T: DeserializeOwned>(
     service: &str,
     config: &ServiceConfig,
 ) -> JournalResult<T> {
-    serde_json::from_value(serde_json::Value::Object(config.clone())).map_err(|error| {
+    read_service_config(config).map_err(|error| {
         JournalError::new(
             JournalErrorKind::Open,
             format!("journal.config of the service {service:?}: {error}"),
