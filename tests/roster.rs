@@ -428,3 +428,77 @@ async fn a_round_of_truncation_that_failed_leaves_no_store_in_doubt() {
     assert_eq!(vector.error, None);
     assert_eq!(vector.state, RosterState::Active);
 }
+
+/// Without an authority hits are checked against the copy of another store. One that was wiped says
+/// of everything that it is not there.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_needs_a_rebuild_does_not_make_the_hits_of_others_look_deleted() {
+    let mut rig = Rig::new();
+    let config = |rig: &Rig| rig.config().disable(Role::Relational);
+    let db = rig.builder_with(config(&rig)).open().await.unwrap();
+    let stored = db.store_document("c", document("a")).level(Level::All);
+    stored.await.unwrap();
+    close(db).await;
+    rig.replace(Role::Vector);
+    let db = rig.builder_with(config(&rig)).open().await.unwrap();
+    assert_eq!(state(&db, Role::Vector), RosterState::NeedsRebuild);
+    eventually("the journal lets go", || db.health().journal.entries <= 1).await;
+    let found = db
+        .search_documents("c", Query::graph("title"))
+        .await
+        .unwrap();
+    assert_eq!(found.hits.len(), 1);
+    assert_eq!(found.verified_by, Some(Role::Graph));
+    assert!(!found.degraded());
+}
+
+/// Stores that hang keep a search from neither its deadline nor what it does not need.
+#[tokio::test(start_paused = true)]
+async fn a_search_waits_for_lost_connections_within_its_time_and_for_its_own_stores() {
+    let rig = Rig::new();
+    close(filled(&rig).await).await;
+    let db = rig.builder_with(rig.bare_config()).open().await.unwrap();
+    for role in [Role::Vector, Role::Graph] {
+        rig.switch(role).set(Mode::Down);
+    }
+    let found = db.search_documents("c", Query::hybrid("words")).await;
+    assert!(found.unwrap().degraded(), "the connections are lost");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    for role in [Role::Vector, Role::Graph] {
+        rig.switch(role).set(Mode::Hang);
+    }
+    // A look whether they are back hangs too.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let timed = async |query: Query| {
+        let started = tokio::time::Instant::now();
+        let query = query.timeout(Duration::from_secs(4));
+        let found = db.search_documents("c", query).await.unwrap();
+        assert_eq!(found.hits.len(), 3);
+        (started.elapsed(), found)
+    };
+    let (took, _) = timed(Query::metadata("words")).await;
+    assert!(took < Duration::from_millis(100), "{took:?}");
+    let (took, found) = timed(Query::hybrid("words")).await;
+    assert!(took <= Duration::from_secs(4), "{took:?}");
+    assert!(found.degraded() && found.elapsed == took);
+}
+
+/// A comparison of a long backlog ends between two requests.
+#[tokio::test(start_paused = true)]
+async fn closing_does_not_wait_for_a_long_comparison() {
+    let rig = Rig::new();
+    let db = rig.builder_with(rig.bare_config()).open().await.unwrap();
+    rig.switch(Role::Vector).set(Mode::Down);
+    for batch in 0..30 {
+        let documents = (0..500).map(|n| Document::new(format!("{batch} {n}")));
+        let answers = db.store_documents("c", documents.collect::<Vec<_>>());
+        assert!(answers.await.unwrap().iter().all(Result::is_ok));
+    }
+    rig.switch(Role::Vector).set(Mode::Slow);
+    let before = rig.switch(Role::Vector).calls();
+    eventually("it is being compared", || {
+        rig.switch(Role::Vector).calls() > before + 3
+    })
+    .await;
+    db.close(Duration::from_secs(1)).await.unwrap();
+}

@@ -60,6 +60,27 @@ async fn a_list_limit_of_0_or_above_1000_is_invalid() {
     world.end_with(0).await;
 }
 
+/// Also of what no search is: a list, a count.
+#[tokio::test]
+async fn a_filter_out_of_bounds_is_invalid_everywhere() {
+    let world = World::new().await;
+    let deep = (0..200).fold(field("a").eq(1), |filter, _| !filter);
+    for filter in [deep, field("a").lt(f64::NAN), field("a").eq("\0")] {
+        let db = &world.db;
+        let query = Query::metadata("").filter(filter.clone());
+        for error in [
+            db.search_documents("c", query).await.unwrap_err(),
+            db.list_documents("c", Some(filter.clone()), None, 10)
+                .await
+                .unwrap_err(),
+            db.count("c", Some(filter)).await.unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        }
+    }
+    world.end_with(0).await;
+}
+
 #[tokio::test]
 async fn a_filter_on_an_unknown_field_matches_nothing_and_its_negation_everything() {
     let world = World::new().await;

@@ -17,7 +17,8 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// What the library needs from its surroundings.
 pub trait RuntimeServices: Send + Sync + 'static {
-    /// The wall clock. May jump; nothing but version allocation and expiry looks at it.
+    /// The wall clock. May jump; nothing but version allocation, expiry and reports
+    /// look at it.
     fn now(&self) -> Timestamp;
     /// Time since some fixed start; never goes back.
     fn monotonic(&self) -> Duration;

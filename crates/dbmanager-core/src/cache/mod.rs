@@ -15,7 +15,7 @@ mod bounded;
 #[path = "absent.rs"]
 mod bounded;
 
-use std::{fmt::Write as _, sync::Arc, time::Duration};
+use std::{fmt::Write as _, io, sync::Arc, time::Duration};
 
 use sha2::{Digest, Sha256};
 
@@ -43,6 +43,8 @@ pub(crate) type SearchKey = [u8; 32];
 pub(crate) struct Cache {
     runtime: Runtime,
     lifetime: Duration,
+    /// The most bytes of the documents, and of the results.
+    capacity: u64,
     documents: Bounded<DocumentKey, Dated<(Version, Arc<DocumentRecord>)>>,
     results: Bounded<SearchKey, Dated<Arc<SearchResponse>>>,
 }
@@ -67,6 +69,7 @@ impl Cache {
         Some(Self {
             runtime: runtime.clone(),
             lifetime: performance.cache_ttl,
+            capacity: bytes,
             documents: Bounded::new(bytes),
             results: Bounded::new(bytes),
         })
@@ -105,13 +108,21 @@ impl Cache {
         found
     }
 
-    /// Keeps the answer to a search that began after `revision` was read.
-    pub(crate) fn keep_result(&self, key: SearchKey, revision: Revision, response: SearchResponse) {
+    /// Keeps the answer to a search that began after `revision` was read, unless it takes more room
+    /// than there is for all of them.
+    pub(crate) fn keep_result(
+        &self,
+        key: SearchKey,
+        revision: Revision,
+        response: &SearchResponse,
+    ) {
         // As JSON it is about as large as in memory.
-        let Ok(bytes) = serde_json::to_vec(&response).map(|json| json.len()) else {
+        let mut room = Room(self.capacity);
+        if serde_json::to_writer(&mut room, response).is_err() {
             return;
-        };
-        let dated = self.dated(Arc::new(response), revision);
+        }
+        let bytes = usize::try_from(self.capacity - room.0).unwrap_or(usize::MAX);
+        let dated = self.dated(Arc::new(response.clone()), revision);
         self.results.insert(key, dated, bytes);
     }
 
@@ -127,6 +138,21 @@ impl Cache {
         let found = found?;
         let age = self.runtime.monotonic().saturating_sub(found.made_at);
         (found.revision == revision && age < self.lifetime).then_some(found.answer)
+    }
+}
+
+/// Counts what is written down to nothing, and takes no more then.
+struct Room(u64);
+
+impl io::Write for Room {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let left = self.0.checked_sub(bytes.len() as u64);
+        self.0 = left.ok_or(io::ErrorKind::StorageFull)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -54,8 +54,7 @@ impl<'a> CachedSearch<'a> {
     /// a leg failed, or a store had yet to take in what it was sent when the search began.
     pub(super) fn keep(&self, response: &SearchResponse) {
         if self.settled && !response.degraded() {
-            self.cache
-                .keep_result(self.key, self.revision, response.clone());
+            self.cache.keep_result(self.key, self.revision, response);
         }
     }
 }

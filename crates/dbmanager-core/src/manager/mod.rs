@@ -22,7 +22,7 @@ use crate::{
         ParkedWrite, Query, Receipt, Role, SearchResponse, StoredDocument, Version, WaitFor,
     },
     read::{Count, DocumentPage},
-    search::{SearchRoute, SearchSettings},
+    search::{SearchRoute, SearchSettings, validate, validate_filter},
     write::{
         DocumentKey, ItemChange, WriteOptions, WriteRoom, journal_error, truncate_all,
         validate_collection_name,
@@ -249,11 +249,13 @@ impl DatabaseManager {
         query: Query,
     ) -> Result<SearchResponse> {
         self.inner.room.check_readable()?;
+        validate(&query)?;
         let collections = self.resolve(scope.into())?;
-        let timeout = query.timeout.unwrap_or(self.inner.settings.search.timeout);
         let search = async |query| {
-            let context = ManagerSearch::prepare(&self.inner, timeout).await;
-            let settings = SearchSettings { timeout };
+            let context = ManagerSearch::new(&self.inner);
+            let settings = SearchSettings {
+                timeout: self.inner.settings.search.timeout,
+            };
             let route = &self.inner.search;
             route.search(&context, &collections, query, &settings).await
         };
@@ -295,8 +297,8 @@ impl DatabaseManager {
     /// `next`.
     ///
     /// # Errors
-    /// `InvalidInput` for a limit of 0 or above 1,000; `CollectionNotFound`; the authority cannot
-    /// be read.
+    /// `InvalidInput` for a limit of 0 or above 1,000, or a filter that breaks a stated limit;
+    /// `CollectionNotFound`; the authority cannot be read.
     pub async fn list_documents(
         &self,
         collection: impl AsRef<str>,
@@ -311,6 +313,7 @@ impl DatabaseManager {
                     .with("highest", MAX_LIST),
             );
         }
+        filter.as_ref().map_or(Ok(()), validate_filter)?;
         self.inner
             .room
             .list(collection.as_ref(), after, limit, filter.map(Arc::new))
@@ -320,12 +323,14 @@ impl DatabaseManager {
     /// How many live documents the authority holds.
     ///
     /// # Errors
-    /// `CollectionNotFound`; the authority cannot be read.
+    /// `InvalidInput` for a filter that breaks a stated limit; `CollectionNotFound`; the authority
+    /// cannot be read.
     pub async fn count(
         &self,
         collection: impl AsRef<str>,
         filter: Option<Filter>,
     ) -> Result<Count> {
+        filter.as_ref().map_or(Ok(()), validate_filter)?;
         self.inner
             .room
             .count(collection.as_ref(), filter.map(Arc::new))
@@ -374,7 +379,8 @@ impl DatabaseManager {
     /// so that the answer `NeverAccepted` stays true.
     ///
     /// # Errors
-    /// The journal cannot be read or written.
+    /// `InvalidInput` for an id whose time is more than a day ahead; the journal cannot be read or
+    /// written.
     pub async fn status(&self, operation_id: OperationId) -> Result<OperationStatus> {
         let room = &self.inner.room;
         let mut lookup = room
@@ -383,6 +389,7 @@ impl DatabaseManager {
             .await
             .map_err(journal_error)?;
         if lookup == OperationLookup::Unknown {
+            room.check_operation_id(operation_id)?;
             lookup = room
                 .journal
                 .refuse_operation(operation_id)
@@ -512,7 +519,8 @@ impl DatabaseManager {
     }
 
     /// Gives a parked write up: its store goes without this version, and the journal may let go of
-    /// it. `check_consistency` reports the document until a newer version is written.
+    /// it. `check_consistency` reports the document until a newer version is written. If the
+    /// manager is opened again before the journal has let go of it, it is sent once more.
     ///
     /// # Errors
     /// `Unsupported` for the relational store: what the authority lacks would be lost, and only a

@@ -16,46 +16,23 @@ use crate::{
     write::{DocumentKey, Participation, WriteRoom},
 };
 
-/// A search waits for a lost connection at most this part of its time.
-const SHARE_FOR_CONNECTING: u32 = 4;
-
-/// The manager as one search finds it.
+/// The manager as a search finds it.
 pub(super) struct ManagerSearch {
     room: Arc<WriteRoom>,
-    stores: SearchStores,
 }
 
 impl ManagerSearch {
-    /// Looks at the stores; connects those that have lost their connection.
-    pub(super) async fn prepare(inner: &Inner, timeout: Duration) -> Self {
-        let room = Arc::clone(&inner.room);
-        let mut stores = SearchStores {
-            vector: SearchStore::NotConfigured,
-            graph: SearchStore::NotConfigured,
-            relational: SearchStore::NotConfigured,
-        };
-        let wait = timeout / SHARE_FOR_CONNECTING;
-        let connected = join_all(room.stores.iter().map(|store| connect(&room, store, wait))).await;
-        for (store, result) in room.stores.iter().zip(connected) {
-            let caught_up = serves_all(&room, store);
-            match (store.role, result) {
-                (_, Ok(AnyBackend::Vector(backend))) => {
-                    stores.vector = SearchStore::Ready { backend, caught_up };
-                }
-                (_, Ok(AnyBackend::Graph(backend))) => {
-                    stores.graph = SearchStore::Ready { backend, caught_up };
-                }
-                (_, Ok(AnyBackend::Relational(backend))) => {
-                    stores.relational = SearchStore::Ready { backend, caught_up };
-                }
-                (Role::Vector, Err(error)) => stores.vector = SearchStore::Unavailable(error),
-                (Role::Graph, Err(error)) => stores.graph = SearchStore::Unavailable(error),
-                (Role::Relational, Err(error)) => {
-                    stores.relational = SearchStore::Unavailable(error);
-                }
-            }
+    pub(super) fn new(inner: &Inner) -> Self {
+        Self {
+            room: Arc::clone(&inner.room),
         }
-        Self { room, stores }
+    }
+
+    /// Without an authority: the store whose copy hits are checked against. One that may lack what
+    /// others hold would make their hits look deleted.
+    fn verifier(&self) -> Option<&Arc<Store>> {
+        let mut stores = self.room.stores.iter();
+        stores.find(|store| is_searched(&self.room, store) && !self.room.in_doubt(store))
     }
 
     async fn current_with_authority(
@@ -109,7 +86,7 @@ impl ManagerSearch {
         collection: &CollectionKey,
         ids: &[Arc<str>],
     ) -> Vec<CurrentDocument> {
-        let heads = match self.room.stores.first() {
+        let heads = match self.verifier() {
             None => Err(()),
             Some(store) => match store.connect().await {
                 Err(_) => Err(()),
@@ -148,22 +125,34 @@ impl ManagerSearch {
     }
 }
 
-/// Whether a store is searched and holds every acknowledged write.
-fn serves_all(room: &WriteRoom, store: &Store) -> bool {
-    room.backlog.participation(store.role) == Participation::Full && room.holds_all(store)
+fn is_searched(room: &WriteRoom, store: &Store) -> bool {
+    room.backlog.participation(store.role) == Participation::Full
 }
 
+/// Whether a store is searched and holds every acknowledged write.
+fn serves_all(room: &WriteRoom, store: &Store) -> bool {
+    is_searched(room, store) && room.holds_all(store)
+}
+
+/// The store, which is connected if it has lost its connection and is asked.
 async fn connect(
     room: &WriteRoom,
     store: &Store,
+    asked: bool,
     wait: Duration,
 ) -> Result<AnyBackend, BackendError> {
     match room.backlog.participation(store.role) {
         Participation::Skipped | Participation::Rebuilding => {
-            return Err(lacking("needs a rebuild and is not searched"));
+            return Err(unavailable("the store needs a rebuild and is not searched"));
         }
-        Participation::NeedsRestore => return Err(lacking("needs a restore and is not searched")),
+        Participation::NeedsRestore => {
+            return Err(unavailable("the store needs a restore and is not searched"));
+        }
         _ => {}
+    }
+    if !asked {
+        let connected = store.ready();
+        return connected.ok_or_else(|| unavailable("the store is not connected"));
     }
     room.runtime
         .timeout(wait, store.connect())
@@ -176,8 +165,8 @@ async fn connect(
         })
 }
 
-fn lacking(what: &str) -> BackendError {
-    BackendError::new(BackendErrorKind::Unavailable, format!("the store {what}")).not_applied()
+fn unavailable(message: &str) -> BackendError {
+    BackendError::new(BackendErrorKind::Unavailable, message).not_applied()
 }
 
 #[async_trait]
@@ -186,8 +175,38 @@ impl SearchContext for ManagerSearch {
         &self.room.runtime
     }
 
-    fn stores(&self) -> SearchStores {
-        self.stores.clone()
+    async fn stores(&self, asked: &[Role], wait: Duration) -> SearchStores {
+        let room = &self.room;
+        let mut stores = SearchStores {
+            vector: SearchStore::NotConfigured,
+            graph: SearchStore::NotConfigured,
+            relational: SearchStore::NotConfigured,
+        };
+        let connected = join_all(room.stores.iter().map(|store| {
+            let asked = asked.contains(&store.role);
+            connect(room, store, asked, wait)
+        }))
+        .await;
+        for (store, result) in room.stores.iter().zip(connected) {
+            let caught_up = serves_all(room, store);
+            match (store.role, result) {
+                (_, Ok(AnyBackend::Vector(backend))) => {
+                    stores.vector = SearchStore::Ready { backend, caught_up };
+                }
+                (_, Ok(AnyBackend::Graph(backend))) => {
+                    stores.graph = SearchStore::Ready { backend, caught_up };
+                }
+                (_, Ok(AnyBackend::Relational(backend))) => {
+                    stores.relational = SearchStore::Ready { backend, caught_up };
+                }
+                (Role::Vector, Err(error)) => stores.vector = SearchStore::Unavailable(error),
+                (Role::Graph, Err(error)) => stores.graph = SearchStore::Unavailable(error),
+                (Role::Relational, Err(error)) => {
+                    stores.relational = SearchStore::Unavailable(error);
+                }
+            }
+        }
+        stores
     }
 
     fn collections(&self) -> Arc<[CollectionKey]> {
@@ -205,7 +224,10 @@ impl SearchContext for ManagerSearch {
     fn verified_by(&self) -> Option<Role> {
         match self.room.store(Role::Relational) {
             Some(_) => None,
-            None => self.room.stores.first().map(|store| store.role),
+            None => self
+                .verifier()
+                .or(self.room.stores.first())
+                .map(|store| store.role),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The door between the search route and the manager: all that a search needs to know of it.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
@@ -21,8 +21,9 @@ pub(crate) trait SearchContext: Send + Sync {
     /// The clock and the randomness in use.
     fn runtime(&self) -> &Runtime;
 
-    /// The stores, behind their resilience, and how far each has come.
-    fn stores(&self) -> SearchStores;
+    /// The stores, behind their resilience, and how far each has come. One of the roles asked for
+    /// that has lost its connection is connected, at most for `wait`.
+    async fn stores(&self, asked: &[Role], wait: Duration) -> SearchStores;
 
     /// Every live collection: what the graph may pass through on its way between two documents.
     fn collections(&self) -> Arc<[CollectionKey]>;

@@ -1,12 +1,16 @@
 //! The graph leg: documents whose title matches, and documents near those that a search starts
 //! from.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use futures_util::future::join;
 
 use super::{
-    fuse::{self, LegHit, LegList},
+    fuse::{self, LEGS, LegHit, LegList},
+    hydrate::{self, Ranking},
     leg::{Failure, Leg, MAX_CANDIDATES},
     legs::{ask, ready},
     reached::{GraphDetail, Reached},
@@ -17,7 +21,7 @@ use crate::{
         BackendResult, Edges, GraphBackend, IdsRequest, Neighbour, NeighbourhoodRequest, NodeKey,
         TextSearchRequest,
     },
-    model::LegName,
+    model::{LegName, LegOutcome},
 };
 
 /// How many of the best documents the graph is expanded from.
@@ -74,7 +78,7 @@ pub(super) async fn match_titles(search: &Search<'_>, size: usize) -> Leg {
 
 /// Where to expand from: the query's seeds, else the best hits of the other legs, else the best
 /// title matches.
-pub(super) fn choose_seeds(search: &Search<'_>, others: &[&Leg], titles: &Leg) -> Seeds {
+pub(super) async fn choose_seeds(search: &Search<'_>, others: &[&Leg], titles: &Leg) -> Seeds {
     if !search.query.seeds.is_empty() {
         let named = search.scope.iter().flat_map(|collection| {
             search.query.seeds.iter().map(|id| Seed {
@@ -87,15 +91,41 @@ pub(super) fn choose_seeds(search: &Search<'_>, others: &[&Leg], titles: &Leg) -
             named: true,
         };
     }
-    let lists: Vec<LegList<'_>> = if others.iter().any(|leg| !leg.hits.is_empty()) {
-        others.iter().map(|leg| search.list(leg)).collect()
+    let legs = if others.iter().any(|leg| !leg.hits.is_empty()) {
+        others
     } else {
-        vec![LegList {
-            weight: 1.0,
-            ..search.list(titles)
-        }]
+        &[titles][..]
     };
-    let best = fuse::fuse(search.query.fusion, &lists, MAX_SEEDS);
+    let lists: Vec<LegList<'_>> = legs
+        .iter()
+        .map(|leg| LegList {
+            weight: if leg.name == LegName::Graph {
+                1.0
+            } else {
+                search.plan.weight(leg.name)
+            },
+            ..search.list(leg)
+        })
+        .collect();
+    // What a store that has caught up has filtered fulfils the filter.
+    let fulfilled =
+        |leg: &&Leg| leg.hits.is_empty() || leg.filtered && leg.outcome() == LegOutcome::Answered;
+    let best = if search.filter.is_none() || legs.iter().all(fulfilled) {
+        fuse::fuse(search.query.fusion, &lists, MAX_SEEDS)
+    } else {
+        let shown = fulfilling(search, legs, &lists).await;
+        let shows = |hit: &&LegHit| shown.contains(&(hit.collection, Arc::clone(&hit.id)));
+        let hits: Vec<Vec<LegHit>> = legs
+            .iter()
+            .map(|leg| leg.hits.iter().filter(shows).cloned().collect())
+            .collect();
+        let lists: Vec<LegList<'_>> = lists
+            .iter()
+            .zip(&hits)
+            .map(|(list, hits)| LegList { hits, ..*list })
+            .collect();
+        fuse::fuse(search.query.fusion, &lists, MAX_SEEDS)
+    };
     let highest = best.first().map_or(0.0, |ranked| ranked.score);
     let seeds = best
         .into_iter()
@@ -111,6 +141,27 @@ pub(super) fn choose_seeds(search: &Search<'_>, others: &[&Leg], titles: &Leg) -
         all: seeds.collect(),
         named: false,
     }
+}
+
+/// The best documents that fulfil the filter. A filter may separate tenants: what a document refers
+/// to, and that its title matches, is not to be told to who may not find it.
+async fn fulfilling(
+    search: &Search<'_>,
+    legs: &[&Leg],
+    lists: &[LegList<'_>],
+) -> HashSet<(u32, Arc<str>)> {
+    let filtered = LEGS.map(|name| {
+        let mut legs = legs.iter().filter(|leg| leg.name == name);
+        legs.all(|leg| leg.filtered || leg.hits.is_empty())
+    });
+    let ranking = Ranking {
+        collections: search.scope.iter().map(|c| c.key.clone()).collect(),
+        items: fuse::fuse(search.query.fusion, lists, MAX_CANDIDATES),
+        weights: [1.0; 3],
+        filtered,
+    };
+    let until = search.deadlines.expansion;
+    hydrate::holding(search.context, &ranking, search.query, MAX_SEEDS, until).await
 }
 
 /// The title matches together with what the seeds reach.

@@ -1,6 +1,10 @@
 //! Reads the current documents of a ranking in batches and checks every hit against them.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::future::join_all;
 
@@ -90,6 +94,33 @@ pub(super) async fn cut_page(
         )
     });
     page
+}
+
+/// The first `most` documents of a ranking that a search by this query may show, as collection and
+/// id.
+pub(super) async fn holding(
+    context: &dyn SearchContext,
+    ranking: &Ranking,
+    query: &Query,
+    most: usize,
+    deadline: Duration,
+) -> HashSet<(u32, Arc<str>)> {
+    let mut found = HashSet::new();
+    let mut unread = &ranking.items[..];
+    let mut batch = most;
+    while found.len() < most && !unread.is_empty() {
+        let (items, rest) = unread.split_at(batch.min(unread.len()));
+        let current = read(context, ranking, items, deadline).await;
+        for (item, current) in items.iter().zip(&current) {
+            let verdict = check(ranking, query, item, current);
+            if found.len() < most && matches!(verdict, Verdict::Holds(_)) {
+                found.insert((item.collection, Arc::clone(&item.id)));
+            }
+        }
+        unread = rest;
+        batch *= 2;
+    }
+    found
 }
 
 /// One read per collection, at the same time; what is not there by the deadline is unknown.

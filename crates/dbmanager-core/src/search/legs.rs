@@ -180,7 +180,26 @@ pub(super) async fn metadata(search: &Search<'_>, size: usize) -> Leg {
                 .filter(filter.clone());
         (index, backend.search_text(request))
     });
-    let answers = ask(search, requests.collect()).await;
+    let mut answers = ask(search, requests.collect()).await;
+    if search.has_words {
+        for (index, answer) in &mut answers {
+            if keep_matches(answer) {
+                let name = &search.scope[*index as usize].key.name;
+                leg.note(format!(
+                    "the text has no term to look for in collection {name:?}"
+                ));
+            }
+        }
+    }
     leg.take(answers, caught_up, size, search, of_text);
     leg
+}
+
+/// Leaves only what has matched a term, and says whether there was anything else: a text without
+/// any term (signs alone, a word too short for trigrams) has a store list everything, with score 0.
+pub(super) fn keep_matches(answer: &mut BackendResult<Vec<TextHit>>) -> bool {
+    let Ok(hits) = answer else { return false };
+    let before = hits.len();
+    hits.retain(|hit| hit.score != 0.0);
+    hits.len() < before
 }

@@ -8,7 +8,7 @@ use std::{
 use super::{
     fuse::LegHit,
     leg::Leg,
-    legs::{Answers, ask, of_text, of_vector, ready},
+    legs::{Answers, ask, keep_matches, of_text, of_vector, ready},
     plan::VectorTarget,
     under_way::Search,
 };
@@ -92,7 +92,11 @@ pub(super) async fn metadata(search: &Search<'_>, own: &Leg, others: &[&Leg]) ->
             .restrict_to(ids);
         (index, backend.search_text(request))
     });
-    converted(ask(search, requests.collect()).await, of_text)
+    let mut answers = ask(search, requests.collect()).await;
+    for (_, answer) in &mut answers {
+        keep_matches(answer);
+    }
+    converted(answers, of_text)
 }
 
 fn converted<T>(answers: Answers<T>, convert: impl Fn(u32, T) -> LegHit) -> Answers<LegHit> {

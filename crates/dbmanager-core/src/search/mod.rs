@@ -37,10 +37,14 @@ use tracing::Instrument;
 
 pub use benchmark::FusionBenchmark;
 pub(crate) use context::{CurrentDocument, SearchContext, SearchStore, SearchStores};
+pub(crate) use validate::{validate, validate_filter};
 
 use crate::{
     Error, ErrorKind, Result, Runtime,
-    model::{Collection, LegName, LegReport, PageEnd, Query, SearchResponse, SearchType},
+    model::{
+        Collection, LegName, LegOutcome, LegReport, PageEnd, Query, Role, SearchResponse,
+        SearchType,
+    },
 };
 use fuse::{LEGS, slot};
 use hydrate::{CheckedPage, Ranking};
@@ -88,13 +92,14 @@ impl SearchRoute {
         }
     }
 
-    /// Searches the collections of `scope`: one, several or all of them.
+    /// Searches the collections of `scope`, one, several or all of them, for a query that
+    /// [`validate`] has let through.
     ///
     /// A page after the first looks at the collections its first page looked at, all of which must
     /// be in `scope` still; it reads and checks the documents anew.
     ///
     /// # Errors
-    /// `InvalidInput` (a stated limit is broken, or the cursor is none), `CursorExpired`,
+    /// `InvalidInput` (the vector fits no collection, or the cursor is none), `CursorExpired`,
     /// `Unsupported` (no leg of this search has a store), and if no leg answered: `Unavailable`,
     /// or the legs' own kind if none of them will answer later either.
     pub(crate) async fn search(
@@ -149,7 +154,6 @@ impl SearchRoute {
         settings: &SearchSettings,
         started: Duration,
     ) -> Result<SearchResponse> {
-        validate::validate(query)?;
         let timeout = query.timeout.unwrap_or(settings.timeout);
         let deadlines = Deadlines::new(started, timeout);
         let runtime = context.runtime();
@@ -205,7 +209,14 @@ async fn first_page(
     query: &Query,
     deadlines: Deadlines,
 ) -> Result<(PageSet, CheckedPage)> {
-    let stores = context.stores();
+    let asked: Vec<Role> = LEGS
+        .into_iter()
+        .filter(|leg| plan::wanted(query.search_type, *leg))
+        .map(LegName::role)
+        .collect();
+    let now = context.runtime().monotonic();
+    let wait = deadlines.connecting.saturating_sub(now);
+    let stores = context.stores(&asked, wait).await;
     let plan = plan::plan(query, scope, &stores, context.embedder().as_deref())?;
     let search = Search::new(context, scope, query, stores, plan, deadlines);
     let mut size = (query.limit * 2 + 50).clamp(MIN_CANDIDATES, MAX_CANDIDATES);
@@ -226,14 +237,15 @@ async fn first_page(
     }
 }
 
+/// Whether some leg has brought less of an answer than before.
 fn worse(new: &PageSet, old: &PageSet) -> bool {
-    let degraded = |set: &PageSet| {
-        set.reports
-            .iter()
-            .filter(|report| report.degraded())
-            .count()
+    let answer = |report: &LegReport| match report.outcome {
+        LegOutcome::Answered => 2,
+        LegOutcome::Incomplete => 1,
+        _ => 0,
     };
-    degraded(new) > degraded(old)
+    let mut legs = new.reports.iter().zip(&old.reports);
+    legs.any(|(new, old)| answer(new) < answer(old))
 }
 
 /// Runs the legs once, each for `size` candidates, and fuses what they found.
@@ -263,7 +275,7 @@ async fn run(search: &Search<'_>, size: usize) -> Result<PageSet> {
             if search.plan.weight(LegName::Graph) == 0.0 {
                 return titles.clone();
             }
-            let seeds = graph::choose_seeds(search, &[&semantic, &metadata], &titles);
+            let seeds = graph::choose_seeds(search, &[&semantic, &metadata], &titles).await;
             graph::expand(search, titles.clone(), &seeds).await
         };
         join3(

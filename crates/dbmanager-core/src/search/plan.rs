@@ -148,7 +148,8 @@ pub(super) fn plan(
     Ok(Plan { legs, targets })
 }
 
-fn wanted(search_type: SearchType, leg: LegName) -> bool {
+/// Whether a search of this type has this leg.
+pub(super) fn wanted(search_type: SearchType, leg: LegName) -> bool {
     match search_type {
         SearchType::Hybrid => true,
         SearchType::Semantic => leg == LegName::Semantic,

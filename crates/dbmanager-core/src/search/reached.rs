@@ -219,6 +219,7 @@ impl<'a> Reached<'a> {
         });
         leg.hits.extend(reached);
         fuse::sort_hits(&mut leg.hits);
+        leg.saturated |= leg.hits.len() > MAX_CANDIDATES;
         leg.hits.truncate(MAX_CANDIDATES);
     }
 

@@ -19,6 +19,8 @@ use crate::{
 /// When each part of a search must be done, on the monotonic clock.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Deadlines {
+    /// The end of the wait for lost connections.
+    pub(super) connecting: Duration,
     /// The end of the legs.
     pub(super) legs: Duration,
     /// The end of the graph's expansion and of the look-ups.
@@ -28,12 +30,13 @@ pub(super) struct Deadlines {
 }
 
 impl Deadlines {
-    /// Three quarters of the time for the legs, a tenth for what follows from them, the rest for
+    /// A quarter of the time at most for connecting, three quarters for that and the legs, a tenth for what follows from them, the rest for
     /// reading the documents.
     pub(super) fn new(started: Duration, timeout: Duration) -> Self {
         let end = started.saturating_add(timeout);
         let share = |percent: u32| started.saturating_add(timeout / 100 * percent);
         Self {
+            connecting: share(25),
             legs: share(75),
             expansion: share(85),
             end,

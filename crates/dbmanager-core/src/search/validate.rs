@@ -30,7 +30,7 @@ const MAX_FILTER_BYTES: usize = 1024 * 1024;
 ///
 /// A vector of zeros is valid: by cosine and inner product its score is 0 for every document, so
 /// they are found by collection and id.
-pub(super) fn validate(query: &Query) -> Result<()> {
+pub(crate) fn validate(query: &Query) -> Result<()> {
     in_range("limit", query.limit, 1, MAX_LIMIT)?;
     in_range("depth", query.depth, 1, MAX_DEPTH)?;
     validate_text(&query.text)?;
@@ -155,7 +155,8 @@ fn something_to_ask(query: &Query) -> Result<()> {
     }
 }
 
-fn validate_filter(filter: &Filter) -> Result<()> {
+/// Checks the size and the values of a filter.
+pub(crate) fn validate_filter(filter: &Filter) -> Result<()> {
     let mut size = FilterSize::default();
     size.add(filter, 1)
 }

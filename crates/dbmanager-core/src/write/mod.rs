@@ -51,6 +51,8 @@ use crate::{
 const RECOVERY_PAGE: usize = 2_000;
 /// When a write that found the journal full is worth another try: two rounds of truncation later.
 const RETRY_WHEN_FULL: Duration = Duration::from_secs(1);
+/// How far the clock of whoever chooses operation ids may be ahead.
+const MOST_AHEAD: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The knobs of the write route.
 #[derive(Clone, Debug)]
@@ -253,11 +255,33 @@ impl WriteRoom {
             .new_operation_id_from(self.journal.mark().milliseconds() + 1)
     }
 
-    /// Whether a store holds every acknowledged write. One that was opened anew may have lost what it
-    /// had confirmed, until whoever sends to it has compared that.
+    /// Refuses an id from the future: what is recorded under it would be kept until then.
+    ///
+    /// # Errors
+    /// `InvalidInput`.
+    pub(crate) fn check_operation_id(&self, id: OperationId) -> Result<()> {
+        let now = self.runtime.unix_milliseconds();
+        let newest = now.max(self.journal.mark().milliseconds());
+        let latest = newest.saturating_add(MOST_AHEAD.as_millis() as u64);
+        if id.unix_milliseconds() <= latest {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::InvalidInput,
+            "the operation id is not a UUID version 7 of a time up to now",
+        )
+        .with("operation_id", id))
+    }
+
+    /// Whether a store holds every acknowledged write.
     pub(crate) fn holds_all(&self, store: &Store) -> bool {
-        let in_doubt = self.is_sender() && store.trusted_opening().is_none();
-        !in_doubt && self.backlog.is_caught_up(store.role)
+        !self.in_doubt(store) && self.backlog.is_caught_up(store.role)
+    }
+
+    /// Whether a store that was opened anew may have lost what it had confirmed: until whoever sends
+    /// to it has compared that.
+    pub(crate) fn in_doubt(&self, store: &Store) -> bool {
+        self.is_sender() && store.trusted_opening().is_none()
     }
 
     /// The limits that every store known so far keeps.

@@ -224,3 +224,25 @@ async fn what_only_another_leg_found_is_looked_up() {
         "ranks are not looked up"
     );
 }
+
+/// The vector store is behind and has hits; asked once more for more of them it fails.
+#[tokio::test(start_paused = true)]
+async fn a_leg_that_fails_when_asked_again_keeps_what_it_has_brought() {
+    let world = World::new(&["papers"]).await;
+    for n in 0..300 {
+        let paper = Document::new(format!("p{n:03}")).text("north");
+        world.write("papers", paper).await;
+    }
+    for n in 0..140 {
+        let gone = format!("p{n:03}");
+        world.delete_from("papers", &gone, &[Role::Graph]).await;
+    }
+    world.falls_behind(Role::Vector);
+    let once = world.vector.requests() + 1;
+    world.vector.behave(Behaviour::AnswerOnly(once));
+    let found = world.search(Query::hybrid("north").limit(50)).await;
+    assert!(world.vector.requests() > once, "it was asked again");
+    let semantic = leg(&found, LegName::Semantic);
+    assert_eq!(semantic.outcome, LegOutcome::Incomplete);
+    assert!(semantic.candidates > 0);
+}

@@ -3,6 +3,8 @@
 mod checks;
 mod faults;
 mod fusion;
+mod graph;
 mod legs;
 mod pages;
+mod words;
 mod world;

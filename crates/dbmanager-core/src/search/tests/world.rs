@@ -477,7 +477,7 @@ impl SearchContext for World {
         &self.runtime
     }
 
-    fn stores(&self) -> SearchStores {
+    async fn stores(&self, _: &[Role], _: Duration) -> SearchStores {
         SearchStores {
             vector: self.store(
                 Role::Vector,
