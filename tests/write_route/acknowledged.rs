@@ -240,6 +240,43 @@ async fn an_unknown_operation_is_recorded_as_never_accepted() {
     );
 }
 
+/// A random UUID, say. Its record would be kept for thousands of years.
+#[tokio::test(start_paused = true)]
+async fn an_operation_id_from_the_future_is_refused_and_leaves_nothing() {
+    let rig = Rig::new();
+    let db = rig.open().await;
+    let receipt = db.store_document("c", document("a")).await.unwrap();
+    let in_days = |days: u128| {
+        let bits = receipt.operation_id.as_u128() + ((days * 24 * 3_600_000) << 80);
+        dbmanager_core::model::OperationId::from_u128(bits)
+    };
+    for id in [
+        in_days(2),
+        dbmanager_core::model::OperationId::from_u128(u128::MAX),
+    ] {
+        let store = db.store_document("c", document("b")).operation_id(id);
+        let error = store.await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert_eq!(error.write_outcome(), Some(&WriteOutcome::Rejected));
+        let error = db.status(id).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    }
+    let soon = db
+        .store_document("c", document("b"))
+        .operation_id(in_days(0));
+    soon.await.unwrap_err();
+    let ahead = in_days(1);
+    let soon = dbmanager_core::model::OperationId::from_u128(ahead.as_u128() - (3_600_000 << 80));
+    db.store_document("c", document("b"))
+        .operation_id(soon)
+        .await
+        .unwrap();
+    assert!(matches!(
+        db.status(soon).await.unwrap(),
+        OperationStatus::Done(_) | OperationStatus::Pending(_)
+    ));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_closed_manager_refuses_writes() {
     let rig = Rig::new();

@@ -192,3 +192,25 @@ async fn a_delete_is_a_version_and_nothing_brings_the_document_back() {
             .all(|s| (s.documents, s.tombstones) == (0, 1))
     );
 }
+
+/// What was journaled the first time is told, though the rest of the batch cannot be written now.
+#[tokio::test(start_paused = true)]
+async fn a_known_key_is_answered_beside_an_item_that_cannot_be_prepared() {
+    let rig = Rig::new();
+    let db = rig.open().await;
+    db.store_document("c", Document::new("a")).await.unwrap();
+    let delete = |ids: &[&str]| {
+        let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+        db.delete_documents("c", ids).idempotency_key("k")
+    };
+    let first = delete(&["a"]).await.unwrap();
+    db.drop_collection("c").await.unwrap();
+    let again = delete(&["a", "b"]).await.unwrap();
+    assert_eq!(
+        again[0].as_ref().unwrap().version,
+        first[0].as_ref().unwrap().version
+    );
+    let refused = again[1].as_ref().unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::CollectionNotFound);
+    assert_eq!(refused.write_outcome(), Some(&WriteOutcome::Rejected));
+}

@@ -157,3 +157,22 @@ async fn what_was_taken_after_a_refused_document_is_sent_nevertheless() {
     })
     .await;
 }
+
+/// The journal takes no writes any more, so the refusal cannot be recorded.
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_parked_is_not_sent_again_and_again_without_a_rest() {
+    let rig = Rig::new();
+    let db = rig.open().await;
+    rig.switch(Role::Vector).set(Mode::Down);
+    db.store_document("c", document("a")).await.unwrap();
+    rig.storage.fail_writes_after(0);
+    db.store_document("c", document("b")).await.unwrap_err();
+    rig.switch(Role::Vector).set(Mode::Refuse);
+    let before = rig.switch(Role::Vector).applies();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let sent = rig.switch(Role::Vector).applies() - before;
+    assert!((1..=40).contains(&sent), "sent {sent} times in a minute");
+    let health = db.health();
+    let error = health.store(Role::Vector).unwrap().error.clone();
+    assert!(error.unwrap().contains("cannot be parked"));
+}

@@ -21,7 +21,8 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum HealthStatus {
-    /// All enabled stores answer, all are active, nothing is parked, and the journal takes writes.
+    /// All enabled stores answer and are active, the last attempt to send something to each did not
+    /// fail, nothing is parked, and the journal takes writes.
     Healthy,
     /// Less than that, but a write quorum can be met, or reads still work.
     Degraded,
@@ -56,6 +57,9 @@ pub struct StoreHealth {
     /// Documents whose newest version it refused for good:
     /// [`parked_writes`](crate::DatabaseManager::parked_writes) tells which.
     pub parked: u64,
+    /// The last attempt to send it something failed.
+    #[serde(skip)]
+    failing: bool,
 }
 
 /// The journal's part.
@@ -139,7 +143,9 @@ impl StoreHealth {
     }
 
     fn acknowledges(&self) -> bool {
-        self.answers() && matches!(self.state, RosterState::Active | RosterState::CatchingUp)
+        self.answers()
+            && !self.failing
+            && matches!(self.state, RosterState::Active | RosterState::CatchingUp)
     }
 }
 
@@ -149,10 +155,7 @@ fn fold(stores: &[StoreHealth], journal: &JournalReport) -> HealthStatus {
         return HealthStatus::Unknown;
     }
     let whole = |store: &StoreHealth| {
-        store.reachable == Some(true)
-            && store.answers()
-            && matches!(store.state, RosterState::Active | RosterState::CatchingUp)
-            && store.parked == 0
+        store.reachable == Some(true) && store.acknowledges() && store.parked == 0
     };
     if journal.writable && stores.iter().all(whole) {
         return HealthStatus::Healthy;
@@ -404,6 +407,7 @@ fn store_health(room: &WriteRoom, store: &Store, observed: Observed) -> StoreHea
         backlog: backlog.entries,
         oldest_pending,
         parked: backlog.parked,
+        failing: backlog.error.is_some(),
     }
 }
 
@@ -441,6 +445,7 @@ mod tests {
             backlog: 0,
             oldest_pending: None,
             parked,
+            failing: false,
         }
     }
 
@@ -482,6 +487,12 @@ mod tests {
         let mut parked = three([true; 3], active);
         parked[0].parked = 1;
         assert_eq!(status(&parked, true), Degraded);
+        // Its probe is answered, and what it is sent is not taken.
+        let mut failing = three([true; 3], RosterState::CatchingUp);
+        failing[0].failing = true;
+        assert_eq!(status(&failing, true), Degraded);
+        failing[1].failing = true;
+        assert!(!failing[0].acknowledges() && failing[2].acknowledges());
     }
 
     #[test]

@@ -2,7 +2,14 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use dbmanager::model::{Document, Level, OnTimeout, Query, Receipt, Role};
+use dbmanager_core::{
+    CircuitState,
+    backend::{AnyBackend, BackendFactory, BackendResult, OpenContext, ServiceConfig},
+    conformance::{FaultRates, Faults, Faulty},
+    memory::MemoryFactory,
+};
 
 use super::world::{Instance, SOON, World, assert_all_equal, sends, until};
 
@@ -147,6 +154,73 @@ async fn a_sender_that_was_overtaken_learns_so_from_what_its_successor_does() {
     let found = a.search_documents("papers", Query::metadata("two")).await;
     assert!(!found.unwrap().degraded());
     assert_all_equal(&b, 2).await;
+}
+
+/// A store in memory that only this manager cannot reach.
+struct Unreachable {
+    inner: MemoryFactory,
+    faults: Faults,
+}
+
+#[async_trait]
+impl BackendFactory for Unreachable {
+    fn role(&self) -> Role {
+        self.inner.role()
+    }
+
+    fn service(&self) -> &str {
+        self.inner.service()
+    }
+
+    fn location(&self, config: &ServiceConfig, context: &OpenContext) -> BackendResult<String> {
+        self.inner.location(config, context)
+    }
+
+    async fn open(
+        &self,
+        config: &ServiceConfig,
+        context: &OpenContext,
+    ) -> BackendResult<AnyBackend> {
+        let opened = self.inner.open(config, context).await?;
+        Ok(Faulty::wrap(opened, &context.runtime, &self.faults))
+    }
+}
+
+/// The sender loses a store, and then the lease to one that reaches it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sender_that_stood_down_forgets_which_stores_it_did_not_reach() {
+    let Some(mut world) = World::new(Duration::from_secs(600)) else {
+        return;
+    };
+    let faults = Faults::new(1, FaultRates::none());
+    let inner = MemoryFactory::of(Role::Vector).at(world.store(Role::Vector));
+    let unreachable = Unreachable {
+        inner,
+        faults: faults.clone(),
+    };
+    let builder = world.builder(world.config()).register(unreachable);
+    let a = builder.open().await.unwrap();
+    world.lease = Duration::from_secs(1);
+    let b = world.open().await;
+    faults.set_rates(FaultRates::none().refused_before(1.0));
+    journaled(&a, "p").await;
+    until("its circuit is open", async || {
+        let health = a.health();
+        let circuit = health.store(Role::Vector).unwrap().circuit;
+        matches!(circuit, CircuitState::Open { .. })
+    })
+    .await;
+    world
+        .place
+        .run("UPDATE journal SET lease_until = clock_timestamp() - interval '1 second'")
+        .await;
+    until("the other sends", async || sends(&b)).await;
+    until("it stands down", async || !sends(&a)).await;
+    let written = a
+        .store_document("papers", Document::new("q").text("two"))
+        .level(Level::All)
+        .timeout(SOON);
+    assert!(written.await.unwrap().level_reached());
 }
 
 /// More changes than are kept go by while nobody reads them: the view is read anew.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use dbmanager::{
     DatabaseManager, ErrorKind,
-    model::{Document, Level, Precondition, Query, Receipt, Role, field},
+    model::{Document, Level, OperationStatus, Precondition, Query, Receipt, Role, field},
 };
 use futures_util::future::join_all;
 
@@ -165,6 +165,25 @@ async fn preconditions_and_keys_hold_over_managers() {
     }
     let status = b.status(dbmanager::model::OperationId::from_u128(0)).await;
     assert!(status.is_ok(), "{status:?}");
+}
+
+/// A receipt travels faster than what it tells of: nothing is reached that was not seen.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_of_another_manager_is_waited_for_before_it_is_seen() {
+    let Some(world) = World::new(LEASE) else {
+        return;
+    };
+    let (a, b) = (world.open().await, world.open().await);
+    for n in 0..50 {
+        let document = Document::new(n.to_string()).text("one");
+        let journaled = b
+            .store_document(format!("papers {n}"), document)
+            .level(Level::Journaled);
+        let receipt = journaled.await.unwrap();
+        a.wait_for(&receipt, Level::All, SOON).await.unwrap();
+        let status = a.status(receipt.operation_id).await.unwrap();
+        assert_eq!(status, OperationStatus::Done(receipt.version));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

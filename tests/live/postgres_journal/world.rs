@@ -79,6 +79,12 @@ impl World {
         builder
     }
 
+    /// Where the store in memory is kept.
+    pub(super) fn store(&self, role: Role) -> &MemoryPlace {
+        let place = Role::ALL.into_iter().zip(&self.stores);
+        place.into_iter().find(|(of, _)| *of == role).unwrap().1
+    }
+
     pub(super) async fn open(&self) -> DatabaseManager {
         self.try_open(self.config()).await.unwrap()
     }

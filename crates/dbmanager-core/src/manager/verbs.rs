@@ -79,7 +79,8 @@ macro_rules! single_write_options {
             self
         }
 
-        /// Uses this operation id, so that `status` can be asked whatever happens to the answer.
+        /// Uses this operation id, so that `status` can be asked whatever happens to the answer. A
+        /// UUID version 7: one whose time is more than a day ahead is refused.
         pub fn operation_id(mut self, operation_id: OperationId) -> Self {
             self.item.operation_id = operation_id;
             self
@@ -330,6 +331,8 @@ pub(super) async fn wait_for(
 ) -> Result<Receipt> {
     let room = &inner.room;
     let deadline = room.runtime.monotonic().saturating_add(timeout);
+    room.until_shown(receipt.operation_id, receipt.version, deadline)
+        .await?;
     let level = match what {
         WaitFor::Level(level) => level,
         WaitFor::Searchable => Level::All,

@@ -1,10 +1,12 @@
 //! One call to a store, with everything that stands between.
 
 use std::{
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use tracing::{Instrument, Span, debug, field, info, warn};
 
 use super::{
@@ -198,15 +200,25 @@ impl Guard {
         result
     }
 
+    /// A panic of an adapter is an error of the call: whoever calls for all others (a sender, the
+    /// monitor) must not end with it.
     async fn timed<T>(
         &self,
         limit: Duration,
         call: BoxFuture<'_, BackendResult<T>>,
     ) -> BackendResult<T> {
-        self.runtime.timeout(limit, call).await.unwrap_or_else(|_| {
-            let message = format!("no answer within {} ms", limit.as_millis());
-            Err(BackendError::new(BackendErrorKind::Timeout, message))
-        })
+        let call = AssertUnwindSafe(call).catch_unwind();
+        match self.runtime.timeout(limit, call).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_panic)) => Err(BackendError::new(
+                BackendErrorKind::Protocol,
+                "the adapter panicked",
+            )),
+            Err(_) => {
+                let message = format!("no answer within {} ms", limit.as_millis());
+                Err(BackendError::new(BackendErrorKind::Timeout, message))
+            }
+        }
     }
 
     /// Waits before the next attempt; `false` if there should be none.

@@ -14,6 +14,7 @@ enum Step {
     Fail(BackendErrorKind, Effect),
     Hang,
     AnswerAfter(Duration),
+    Panic,
 }
 
 use BackendErrorKind::{CollectionMissing, Overloaded, Refused, Unavailable};
@@ -50,6 +51,7 @@ impl Setting {
                     Ok(call)
                 }
                 Hang => std::future::pending().await,
+                Step::Panic => panic!("told to"),
                 Fail(kind, Unknown) => Err(BackendError::new(kind, "told to")),
                 Fail(kind, NotApplied) => Err(BackendError::new(kind, "told to").not_applied()),
             }
@@ -460,4 +462,17 @@ fn each_call_is_measured_once_from_outside_the_retries_also_when_it_is_dropped()
             ),
         ]
     );
+}
+
+/// A sender that ended with a panic of its adapter would never send again.
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_the_adapter_is_an_error_of_the_call() {
+    let setting = Setting::new(settings(), [Step::Panic, Step::Panic]);
+    for _ in 0..2 {
+        let error = setting.read().await.unwrap_err();
+        assert_eq!(error.kind(), BackendErrorKind::Protocol);
+        assert_eq!(error.effect(), Unknown);
+        assert!(error.to_string().contains("the adapter panicked"));
+    }
+    assert_eq!(setting.read().await.unwrap(), 3);
 }

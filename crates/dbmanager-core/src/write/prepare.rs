@@ -430,9 +430,7 @@ impl WriteRoom {
                     failed.extend(chunk.iter().map(|(index, _)| (*index, error.clone())));
                 }
                 Err(error) => {
-                    let error = Error::new(ErrorKind::Embedding, error.to_string())
-                        .with("model", embedder.model())
-                        .with_source(error);
+                    let error = Error::from(error).with("model", embedder.model());
                     failed.extend(chunk.iter().map(|(index, _)| (*index, error.clone())));
                 }
             }

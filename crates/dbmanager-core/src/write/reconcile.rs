@@ -63,6 +63,9 @@ async fn compare(room: &WriteRoom, store: &Store, backend: &dyn Backend) -> Back
     }
     for (collection, ids) in by_collection {
         for chunk in ids.chunks(BATCH) {
+            if room.is_closing() || !room.is_sender() {
+                return Err(given_up());
+            }
             reconcile_chunk(room, store, backend, &collection, chunk).await?;
         }
     }
@@ -104,6 +107,11 @@ async fn reconcile_chunk(
     }
     room.backlog.confirm_held(store.role, confirmed);
     Ok(())
+}
+
+fn given_up() -> BackendError {
+    let message = "the manager is closed, or another one sends to the store";
+    BackendError::new(BackendErrorKind::Unavailable, message).not_applied()
 }
 
 pub(super) fn unreadable_journal(error: JournalError) -> BackendError {

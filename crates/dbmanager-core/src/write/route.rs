@@ -66,6 +66,16 @@ pub(super) fn rejected(error: Error) -> Error {
     error.with_outcome(WriteOutcome::Rejected)
 }
 
+/// Rejects what would have to be appended. A known key is answered from its record even now: saying
+/// that no store ever shows the write would be wrong.
+pub(super) fn turn_away(stages: &mut [Stage], error: &Error) {
+    for stage in stages {
+        if matches!(stage, Stage::Ready { .. }) {
+            *stage = Stage::Answered(Err(error.clone()));
+        }
+    }
+}
+
 impl WriteRoom {
     /// Writes each item to the collection, and answers for each in the order given.
     ///
@@ -120,7 +130,7 @@ impl WriteRoom {
         }
         let mut stages = self.stage(&collection, items).await;
         if admitted.is_none() {
-            self.turn_away(&mut stages);
+            turn_away(&mut stages, &rejected(self.admission.overloaded()));
         }
         let appended = self.append_stages(&collection, &mut stages).await?;
         // From here on: what embedding takes is the model's, and says nothing of the stores.
@@ -170,16 +180,6 @@ impl WriteRoom {
             answers[index] = Some(conclude(receipt, answer, options));
         }
         Ok(answers.into_iter().flatten().collect())
-    }
-
-    /// Rejects what would have to be appended. A known key is answered from its record even now:
-    /// saying that no store ever shows the write would be wrong.
-    fn turn_away(&self, stages: &mut [Stage]) {
-        for stage in stages {
-            if matches!(stage, Stage::Ready { .. }) {
-                *stage = Stage::Answered(Err(rejected(self.admission.overloaded())));
-            }
-        }
     }
 
     /// Drops a collection: everything in it is gone at once for readers, and is removed from every

@@ -10,7 +10,7 @@ use super::{
     backlog::DocumentKey,
     journal_error,
     prepare::{Draft, repeated_ids, validate_depth, validate_document, validate_id},
-    route::{ItemChange, WriteItem, rejected},
+    route::{ItemChange, WriteItem, rejected, turn_away},
 };
 use crate::{
     Error, ErrorKind, Result, WriteOutcome,
@@ -64,7 +64,9 @@ impl WriteRoom {
                     }
                 }
             }
-            let valid = if repeated.contains(&index) {
+            let valid = if let Err(error) = self.check_operation_id(item.operation_id) {
+                Err(error)
+            } else if repeated.contains(&index) {
                 Err(
                     Error::new(ErrorKind::InvalidInput, "the id stands twice in one batch")
                         .with("id", &item.id),
@@ -118,10 +120,18 @@ impl WriteRoom {
         {
             return Ok(Vec::new());
         }
-        let collection = self
-            .prepare_collection(collection, stages)
-            .await
-            .map_err(rejected)?;
+        let collection = match self.prepare_collection(collection, stages).await {
+            Ok(collection) => collection,
+            Err(error) => {
+                let repeated = |stage: &Stage| matches!(stage, Stage::Repeated(..));
+                let error = rejected(error);
+                if !stages.iter().any(repeated) {
+                    return Err(error);
+                }
+                turn_away(stages, &error);
+                return Ok(Vec::new());
+            }
+        };
         self.prepare_vectors(&collection, stages).await;
         let pinned = self.pin_preconditions(&collection.key, stages);
         let requests = self.requests(&collection.key, stages).await;

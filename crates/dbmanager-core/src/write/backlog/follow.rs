@@ -17,11 +17,16 @@ impl Backlog {
             inner.sending = sending;
             for role in Role::ALL {
                 inner.requeue(slot(role));
+                // Of this manager's own road to the store: whoever sends now has another.
+                let queue = &mut inner.queues[slot(role)];
+                queue.circuit_open = false;
+                queue.error = None;
             }
             if let Some(outbox) = inner.outbox.as_mut() {
                 outbox.clear();
             }
             inner.resettle();
+            inner.wake_everybody();
         }
         for role in Role::ALL {
             self.after_change(role);

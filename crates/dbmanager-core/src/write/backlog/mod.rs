@@ -96,6 +96,7 @@ impl Backlog {
             self.revisions.restanding();
             inner.requeue(slot(role));
             inner.resettle();
+            inner.wake_everybody();
         }
         self.after_change(role);
     }
@@ -255,11 +256,14 @@ impl Backlog {
         let mut guard = self.lock();
         let inner = &mut *guard;
         for document in inner.documents.values_mut() {
-            document.progress[slot(role)].confirmed = Version::ZERO;
+            let progress = &mut document.progress[slot(role)];
+            progress.confirmed = progress.given_up;
             document.count_lagging(&mut inner.lagging);
         }
         inner.requeue(slot(role));
         inner.learn(Learnt::Forgotten(slot(role)));
+        // A search may have missed what the store has lost.
+        self.revisions.restanding();
     }
 
     /// Documents with live entries, for comparing them with what a store holds; in their order.
@@ -322,6 +326,10 @@ impl Backlog {
         if !self.unpark(role, version) {
             return false;
         }
+        if let Some(document) = self.lock().documents.get_mut(&key) {
+            let progress = &mut document.progress[slot(role)];
+            progress.given_up = progress.given_up.max(version);
+        }
         self.confirm_held(role, vec![(key, version)]);
         true
     }
@@ -334,15 +342,8 @@ impl Backlog {
         queue.circuit_open = circuit_open;
         queue.error = error;
         if changed {
-            let waiters: Vec<_> = inner
-                .documents
-                .values()
-                .flat_map(|d| d.waiters.iter().cloned())
-                .collect();
+            inner.wake_everybody();
             drop(inner);
-            for waiter in waiters {
-                waiter.notify_one();
-            }
             self.changed.notify_waiters();
         }
     }

@@ -22,6 +22,8 @@ const CONTENT_IN_MEMORY: u64 = 256 * 1024 * 1024;
 pub(super) struct Progress {
     /// The highest version that the store is known to hold.
     pub(super) confirmed: Version,
+    /// The highest version that an operator has the store go without.
+    pub(super) given_up: Version,
     pub(super) queued: bool,
     /// It was written again while it was queued, and stands at the queue's newer end as well.
     pub(super) hurried: bool,
@@ -311,6 +313,11 @@ impl Inner {
         for (_, key) in keys {
             self.settle(&key);
         }
+    }
+
+    /// Has everybody who waits for a document look again.
+    pub(super) fn wake_everybody(&self) {
+        self.documents.values().for_each(Document::wake);
     }
 
     pub(super) fn remove(&mut self, version: Version) {

@@ -101,7 +101,7 @@ impl Sender {
         loop {
             let started = self.room.runtime.monotonic();
             // A store that fails is tried with one batch, and nothing is read in vain.
-            let goes_on = self.failures == 0 && started < until;
+            let goes_on = self.failures == 0 && started < until && !self.has_unparked();
             let further = further.filter(|_| goes_on);
             let request = self
                 .request(backend, &batch.collection, batch.mutations)

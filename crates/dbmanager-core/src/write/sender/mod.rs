@@ -4,7 +4,11 @@
 
 mod batches;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use tracing::Instrument;
 
@@ -41,9 +45,13 @@ pub(crate) async fn run_sender(room: Arc<WriteRoom>, store: Arc<Store>) {
         failures: 0,
         alone: 0,
         pace: Pace::default(),
+        unparked: Mutex::default(),
     };
     while !sender.room.is_closing() {
         if !sender.room.is_sender() {
+            // A last failure may have been noted since it stopped sending.
+            let (backlog, role) = (&sender.room.backlog, sender.store.role);
+            backlog.set_reachability(role, false, None);
             sender.room.wait_until_sender().await;
             continue;
         }
@@ -53,7 +61,10 @@ pub(crate) async fn run_sender(room: Arc<WriteRoom>, store: Arc<Store>) {
             role = sender.store.role.as_str(),
         );
         match sender.step().instrument(span).await {
-            Ok(Step::Progress) => sender.succeeded(),
+            Ok(Step::Progress) => match sender.take_unparked() {
+                Some(error) => sender.back_off(&error).await,
+                None => sender.succeeded(),
+            },
             Ok(Step::Idle) => {
                 // Also if somebody else has opened the store again: what it had confirmed is to be
                 // compared with it, or its entries could never go.
@@ -86,6 +97,8 @@ struct Sender {
     /// so the one to blame is found.
     alone: usize,
     pace: Pace,
+    /// Why a refusal could not be recorded. What it was about is sent again, but not at once.
+    unparked: Mutex<Option<BackendError>>,
 }
 
 impl Sender {
@@ -146,12 +159,13 @@ impl Sender {
         if error.kind() == BackendErrorKind::StaleEpoch && !own {
             self.room.fence(error);
         }
-        let text = Arc::from(error.to_string());
-        self.room.backlog.set_reachability(
-            self.store.role,
-            self.store.circuit_is_open(),
-            Some(text),
-        );
+        if self.room.is_sender() {
+            self.room.backlog.set_reachability(
+                self.store.role,
+                self.store.circuit_is_open(),
+                Some(Arc::from(error.to_string())),
+            );
+        }
         let exponent = self.failures.min(16);
         self.failures = self.failures.saturating_add(1);
         let bound = FIRST_BACK_OFF
@@ -248,7 +262,26 @@ impl Sender {
                 Sent::Parked(Arc::from(text))
             }
             // Sent again, refused again, parked then.
-            Err(journal_error) => Sent::Failed(Arc::from(journal_error.to_string())),
+            Err(journal_error) => {
+                let unparked = BackendError::new(
+                    BackendErrorKind::Overloaded,
+                    "a refused write cannot be parked in the journal",
+                );
+                let unparked = unparked.not_applied().with_source(journal_error);
+                let text = Arc::from(unparked.to_string());
+                *self.unparked.lock().unwrap_or_else(PoisonError::into_inner) = Some(unparked);
+                Sent::Failed(text)
+            }
         }
+    }
+
+    fn take_unparked(&self) -> Option<BackendError> {
+        let mut unparked = self.unparked.lock().unwrap_or_else(PoisonError::into_inner);
+        unparked.take()
+    }
+
+    fn has_unparked(&self) -> bool {
+        let unparked = self.unparked.lock();
+        unparked.unwrap_or_else(PoisonError::into_inner).is_some()
     }
 }

@@ -139,3 +139,28 @@ fn what_changes_is_told_to_senders_truncation_and_caches() {
     backlog.set_participation(Role::Vector, Participation::Skipped);
     assert_ne!(all_revisions(), before);
 }
+
+/// A write that waits for a store which turns out to need a rebuild is answered at once.
+#[test]
+fn a_change_of_standing_wakes_who_waits() {
+    let backlog = backlog();
+    insert(&backlog, &[(1, "a")]);
+    let waiter = backlog.subscribe(&key("a"));
+    backlog.set_participation(Role::Vector, Participation::Skipped);
+    assert!(is_notified(&waiter));
+}
+
+/// Whatever a store is found to hold when it is compared again.
+#[test]
+fn what_was_given_up_stays_given_up() {
+    let backlog = backlog();
+    insert(&backlog, &[(1, "a")]);
+    sent(&backlog, Role::Vector, "a", 1, Sent::Parked("no".into()));
+    assert!(backlog.give_up(Role::Vector, version(1)));
+    let before = backlog.revisions.of_all();
+    backlog.forget_confirmations(Role::Vector);
+    assert_eq!(ids(&backlog, Role::Vector, ALL), Vec::<String>::new());
+    assert_ne!(before, backlog.revisions.of_all(), "no kept answer counts");
+    insert(&backlog, &[(2, "a")]);
+    assert_eq!(ids(&backlog, Role::Vector, ALL), ["a"]);
+}
