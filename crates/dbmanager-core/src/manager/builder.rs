@@ -35,6 +35,8 @@ pub struct ManagerBuilder {
     embedders: EmbedderRegistry,
     journal: Option<JournalSource>,
     adopt: bool,
+    /// [`DISABLED_BACKLOG`], unless a test wants less.
+    pub(super) disabled_backlog: u64,
 }
 
 impl std::fmt::Debug for ManagerBuilder {
@@ -59,6 +61,7 @@ impl ManagerBuilder {
             embedders: EmbedderRegistry::new(),
             journal: None,
             adopt: false,
+            disabled_backlog: DISABLED_BACKLOG,
         }
     }
 
@@ -242,7 +245,7 @@ impl ManagerBuilder {
                 level: settings.write.level,
                 timeout: settings.write.timeout,
                 batch_size: settings.performance.batch_size,
-                disabled_backlog: DISABLED_BACKLOG,
+                disabled_backlog: self.disabled_backlog,
                 max_in_flight: settings.write.max_in_flight,
             },
             embedder,

@@ -2,6 +2,8 @@
 
 mod builder;
 mod cached_search;
+#[cfg(test)]
+mod disabled_tests;
 mod search_context;
 mod verbs;
 
