@@ -16,6 +16,7 @@
 //! | an unreadable row | `damage.rs`, module `authority` |
 //! | another vector service | `services::another_vector_service_…`; servers: `live/scenarios/swap.rs` |
 //! | a store disabled for a while | `services::a_store_disabled_…`; idle: `roster.rs::a_disabled_store_…` |
+//! | no authority for a while: what only it knows | `services::without_the_authority_…` |
 //! | a collection created again while a store was down | `generations::…` |
 //! | drift while writes go on | `strangers::drift_is_found_while_…` |
 //! | another content at the same version | `strangers::another_content_…` |

@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use dbmanager_core::{
-    DatabaseManager,
+    DatabaseManager, Error, ErrorKind, WriteOutcome,
     backend::ServiceConfig,
     journal::RosterState,
     memory::{MemoryFactory, MemoryPlace},
-    model::Role,
+    model::{Precondition, Role, Version},
 };
 
 use crate::{
-    common::{Rig, eventually},
-    corpus::{Ledger, Writer, close, drained, state},
+    common::{Rig, caught_up, eventually},
+    corpus::{COLLECTION, Ledger, Writer, close, document, drained, id, state},
 };
 
 async fn filled(rig: &Rig) -> Ledger {
@@ -90,4 +90,82 @@ async fn a_store_disabled_for_a_while_gets_what_it_missed_and_nothing_that_is_go
         close(db).await;
         ledger.assert_sound(&rig.open().await).await;
     }
+}
+
+fn assert_unsupported<T: std::fmt::Debug>(answer: Result<T, Error>) {
+    let error = answer.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+    assert!(!error.is_retryable(), "{error}");
+}
+
+async fn version(db: &DatabaseManager, number: u64) -> Version {
+    let found = db.get_document(COLLECTION, id(number)).await.unwrap();
+    found.unwrap().version
+}
+
+/// What only the authority could tell is an error: a document that the journal has let go of must
+/// not look absent, nor one that never was, for nobody can tell them apart.
+async fn assert_untold(db: &DatabaseManager, number: u64, known: Version) {
+    assert_unsupported(db.get_document(COLLECTION, id(number)).await);
+    for precondition in [Precondition::Absent, Precondition::Version(known)] {
+        let write = db.store_document(COLLECTION, document(number, 9));
+        let answer = write.precondition(precondition).await;
+        let outcome = answer.as_ref().unwrap_err().write_outcome();
+        assert_eq!(outcome, Some(&WriteOutcome::Rejected), "{precondition:?}");
+        assert_unsupported(answer);
+        let delete = db.delete_document(COLLECTION, id(number));
+        assert_unsupported(delete.precondition(precondition).await);
+    }
+}
+
+/// What the journal still holds is told, also once every enabled store holds it.
+async fn assert_told(db: &DatabaseManager, ledger: &Ledger) {
+    let stored = version(db, 200).await;
+    let deleted = db.get_document(COLLECTION, id(2)).await.unwrap();
+    assert_eq!(deleted.map(|found| found.document.id), None);
+    let write = |number| db.store_document(COLLECTION, document(number, 9));
+    let refused = write(200).precondition(Precondition::Absent).await;
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::PreconditionFailed);
+    let refused = write(2).precondition(Precondition::Version(stored)).await;
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::PreconditionFailed);
+    let accepted = write(200).precondition(Precondition::Version(stored)).await;
+    assert_eq!(version(db, 200).await, accepted.unwrap().version);
+    ledger.store(db, 200, 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_the_authority_what_only_it_knows_is_unsupported_and_nothing_comes_back() {
+    let rig = Rig::new();
+    let ledger = filled(&rig).await;
+    let db = rig.open().await;
+    let known = version(&db, 1).await;
+    close(db).await;
+    for _ in 0..2 {
+        let config = rig.config().disable(Role::Relational);
+        let db = rig.builder_with(config).open().await.unwrap();
+        // Live, deleted, and never written.
+        for number in [1, 85, 999] {
+            assert_untold(&db, number, known).await;
+        }
+        for role in Role::ALL {
+            assert_unsupported(db.rebuild(role).await);
+            assert_unsupported(db.check_consistency().role(role).await);
+        }
+        assert_unsupported(db.check_consistency().repair().await);
+        ledger.delete(&db, 2).await;
+        ledger.store(&db, 86, 2).await;
+        ledger.store(&db, 200, 1).await;
+        eventually("the others hold it", || caught_up(&db)).await;
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert_told(&db, &ledger).await;
+        close(db).await;
+    }
+    let db = rig.open().await;
+    eventually("the authority has caught up", || {
+        state(&db, Role::Relational) == RosterState::Active
+    })
+    .await;
+    ledger.assert_sound(&db).await;
+    close(db).await;
+    ledger.assert_sound(&rig.open().await).await;
 }
