@@ -5,7 +5,7 @@
 //! too, and on the disk, opened again, is what was acknowledged and of the call under way all or
 //! nothing.
 //!
-//! The script changes the disk by some 350 calls and reads by some 220; every sync fails in a test
+//! The script changes the disk by some 380 calls and reads by some 210; every sync fails in a test
 //! of its own. By default one of every [`SAMPLE`] changes and of [`READ_SAMPLE`] reads is made to
 //! fail; `DBMANAGER_TEST_EVERY_IO=all` takes every one, a number those that start there.
 
@@ -82,7 +82,16 @@ enum Stopped {
 async fn run(world: &mut World) -> Stopped {
     let mut failed_in = None;
     for (done, action) in ACTIONS.iter().enumerate() {
+        let epoch = world.shown_epoch();
         if let Err(error) = world.act(*action).await {
+            // What may not be on the disk must not be used yet.
+            if !matches!(action, Action::Open) {
+                assert_eq!(
+                    world.shown_epoch(),
+                    epoch,
+                    "{action:?} was not acknowledged"
+                );
+            }
             let error = error.kind().clone();
             return Stopped::Refused { done, error };
         }

@@ -10,6 +10,8 @@ pub(super) enum Action {
     Open,
     Create(&'static str),
     PutStore,
+    /// Records the embedding space of the collection.
+    SetSpace,
     /// Appends in one call: a large document, a keyed one and two small ones.
     Batch,
     /// Appends in calls at the same time, one of which is refused.
@@ -21,11 +23,15 @@ pub(super) enum Action {
     /// Appends so much that the storage grows.
     Grow,
     Park,
+    /// Removes the mark again.
+    Unpark,
     /// Lets go of every second entry.
     Truncate,
     /// Lets go of every entry, and of the operations kept long enough.
     TruncateAll,
     LiftMark,
+    /// Raises the number of the opening by more than openings do.
+    RaiseEpoch,
     Refuse,
     /// So long that every record may be forgotten.
     Wait,
@@ -42,16 +48,20 @@ pub(super) const ACTIONS: &[Action] = &[
     Action::Open,
     Action::Create("papers"),
     Action::PutStore,
+    Action::SetSpace,
     Action::Batch,
     Action::Group,
     Action::Repeat,
     Action::Replace,
+    Action::Park,
+    Action::Unpark,
     Action::Park,
     Action::Truncate,
     Action::Open,
     Action::Read,
     Action::Grow,
     Action::LiftMark,
+    Action::RaiseEpoch,
     Action::Refuse,
     Action::Delete,
     Action::Wait,
@@ -72,7 +82,7 @@ pub(super) struct State {
     /// So many steps were done to the disk.
     pub(super) steps: usize,
     pub(super) now: i64,
-    /// The number of the last opening; 0 before the first.
+    /// The number of the last opening, or what it was raised to; 0 before the first.
     pub(super) epoch: u64,
     /// What the journal holds; `None` before the first opening.
     pub(super) snapshot: Option<Snapshot>,

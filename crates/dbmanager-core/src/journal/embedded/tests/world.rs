@@ -7,10 +7,12 @@ use super::{
 };
 use crate::{
     journal::{Entry, ParkedEntry, RosterRecord, RosterState, TruncateRequest},
-    model::{Role, StoreId},
+    model::{EmbeddingSpace, Metric, Role, StoreId},
 };
 
 const STORE: StoreId = StoreId::from_u128(1);
+/// By so much an epoch is raised, at least: more than a few openings do.
+const RAISE: u64 = 100;
 
 /// The script under way.
 pub(super) struct World {
@@ -24,6 +26,12 @@ pub(super) struct World {
     /// The live entries with what was sent, by what was acknowledged.
     live: Vec<(EntryHeader, Change)>,
     key_operation: Option<OperationId>,
+    /// The entries that are marked as parked.
+    parked: Vec<Version>,
+    /// Of each live collection.
+    spaces: Vec<Option<EmbeddingSpace>>,
+    /// The number of the last opening that was acknowledged, or what it was raised to.
+    epoch: u64,
 }
 
 impl World {
@@ -38,6 +46,9 @@ impl World {
             dropped: None,
             live: Vec::new(),
             key_operation: None,
+            parked: Vec::new(),
+            spaces: Vec::new(),
+            epoch: 0,
         }
     }
 
@@ -48,6 +59,8 @@ impl World {
             self.act(*action).await.unwrap();
             let state = self.state().await;
             self.assert_holds_what_was_acknowledged(&state);
+            self.epoch += u64::from(matches!(action, Action::Open));
+            assert_eq!(state.epoch, self.epoch, "after {action:?}");
             states.push(state);
         }
         states
@@ -61,7 +74,7 @@ impl World {
         State {
             steps: self.disk.step_count(),
             now: self.now,
-            epoch: self.journal.as_ref().map_or(0, |journal| journal.epoch()),
+            epoch: self.shown_epoch(),
             snapshot,
         }
     }
@@ -78,6 +91,11 @@ impl World {
                 _ => assert_eq!(entry.state.record(), None),
             }
         }
+        let parked: Vec<_> = snapshot.parked.iter().map(|p| p.version).collect();
+        assert_eq!(parked, self.parked);
+        let spaces = snapshot.collections.iter();
+        let spaces: Vec<_> = spaces.map(|c| c.options.embedding_space.clone()).collect();
+        assert_eq!(spaces, self.spaces);
         let newest = self.live.last().map(|(header, _)| header.version);
         assert!(snapshot.mark >= newest.unwrap_or(Version::ZERO));
     }
@@ -88,15 +106,18 @@ impl World {
             Action::Open => self.open().await,
             Action::Create(name) => self.create(name).await,
             Action::PutStore => self.journal().put_store(store()).await,
+            Action::SetSpace => self.set_space().await,
             Action::Batch => self.batch().await,
             Action::Group => self.group().await,
             Action::Repeat => self.repeat().await,
             Action::Replace => self.replace().await,
             Action::Grow => self.grow().await,
             Action::Park => self.park().await,
+            Action::Unpark => self.unpark().await,
             Action::Truncate => self.truncate(2).await,
             Action::TruncateAll => self.truncate(1).await,
             Action::LiftMark => self.lift_mark().await,
+            Action::RaiseEpoch => self.raise_epoch().await,
             Action::Refuse => self.refuse().await,
             Action::Wait => self.wait(),
             Action::Drop => self.drop_collection().await,
@@ -108,6 +129,11 @@ impl World {
 
     pub(super) fn journal(&self) -> Arc<EmbeddedJournal> {
         self.journal.clone().unwrap()
+    }
+
+    /// The epoch that the journal shows; 0 if none is open.
+    pub(super) fn shown_epoch(&self) -> u64 {
+        self.journal.as_ref().map_or(0, |journal| journal.epoch())
     }
 
     async fn open(&mut self) -> JournalResult<()> {
@@ -123,6 +149,15 @@ impl World {
         let (created, new) = self.journal().create_collection(name, options).await?;
         assert!(new);
         self.collection = Some(created.key);
+        self.spaces.push(None);
+        Ok(())
+    }
+
+    async fn set_space(&mut self) -> JournalResult<()> {
+        let collection = self.collection.clone().unwrap();
+        let journal = self.journal();
+        journal.set_embedding_space(&collection, space()).await?;
+        self.spaces = vec![Some(space())];
         Ok(())
     }
 
@@ -239,7 +274,17 @@ impl World {
             store_id: STORE,
             error: "too long".to_owned(),
         };
-        self.journal().park(entry).await
+        let version = entry.version;
+        self.journal().park(entry).await?;
+        self.parked.push(version);
+        Ok(())
+    }
+
+    async fn unpark(&mut self) -> JournalResult<()> {
+        let version = self.live[0].0.version;
+        self.journal().unpark(version, STORE).await?;
+        self.parked.clear();
+        Ok(())
     }
 
     async fn truncate(&mut self, one_of: usize) -> JournalResult<()> {
@@ -251,6 +296,7 @@ impl World {
         };
         self.journal().truncate(request).await?;
         self.live.retain(|(h, _)| !versions.contains(&h.version));
+        self.parked.retain(|parked| !versions.contains(parked));
         Ok(())
     }
 
@@ -258,6 +304,13 @@ impl World {
         let mark = self.journal().mark();
         let above = Version::from_u64(mark.as_u64() + 1_000);
         self.journal().lift_mark(above).await
+    }
+
+    async fn raise_epoch(&mut self) -> JournalResult<()> {
+        let above = self.shown_epoch() + RAISE;
+        self.epoch = self.journal().raise_epoch(above).await?;
+        assert!(self.epoch > above);
+        Ok(())
     }
 
     async fn refuse(&mut self) -> JournalResult<()> {
@@ -277,6 +330,7 @@ impl World {
     async fn drop_collection(&mut self) -> JournalResult<()> {
         self.append(vec![("", Change::DropCollection)]).await?;
         self.dropped = self.collection.clone();
+        self.spaces.clear();
         Ok(())
     }
 
@@ -327,5 +381,13 @@ fn store() -> RosterRecord {
         enabled: true,
         stamped: true,
         progress: Version::ZERO,
+    }
+}
+
+fn space() -> EmbeddingSpace {
+    EmbeddingSpace {
+        model: "model".to_owned(),
+        dimension: 3,
+        metric: Metric::Cosine,
     }
 }
