@@ -1,6 +1,10 @@
 //! A caller that goes away, at any moment.
 
-use std::{future::IntoFuture, pin::pin, time::Duration};
+use std::{
+    future::IntoFuture,
+    pin::pin,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use dbmanager::prelude::*;
 use dbmanager_core::model::OperationStatus;
@@ -13,8 +17,9 @@ fn document(id: &str) -> Document {
 }
 
 fn operation(number: u64) -> OperationId {
-    // Not older than the records kept, by any clock the test may run under.
-    OperationId::new_v7(4_000_000_000_000 + number, [7; 10])
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let milliseconds = u64::try_from(now.as_millis()).unwrap();
+    OperationId::new_v7(milliseconds + number, [7; 10])
 }
 
 /// Polls `write` so many times, lets the others run once after each, and drops it.
