@@ -184,7 +184,7 @@ async fn resolve(history: &History, runtime: &Runtime, db: &DatabaseManager) {
 
 /// The stores hold the same documents at the same versions with the same content, and nothing of
 /// collections that are gone.
-async fn compare_stores(world: &World, history: &History, db: &DatabaseManager) {
+pub async fn compare_stores(world: &World, history: &History, db: &DatabaseManager) {
     let live: BTreeSet<CollectionKey> = db.collections().into_iter().map(|c| c.key).collect();
     let mut found = BTreeMap::new();
     for site in &world.sites {
@@ -242,7 +242,13 @@ async fn unlike(
         return Some("the authority is of another role".to_owned());
     };
     let request = IdsRequest::new(key.clone(), vec![Arc::from(id)]);
-    let record = authority.get(request).await.ok()?.into_iter().next()??;
+    let record = match authority.get(request).await {
+        Ok(records) => records.into_iter().next().flatten(),
+        Err(error) => return Some(format!("the authority does not answer: {error}")),
+    };
+    let Some(record) = record else {
+        return Some("the authority lacks it".to_owned());
+    };
     for role in Role::ALL {
         let Some(print) = prints.get(&role) else {
             return Some(format!("{role} lacks it"));
