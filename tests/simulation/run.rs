@@ -139,7 +139,9 @@ impl Run {
             self.world.site(role).disable();
         }
         if self.random.below(3) == 0 {
-            let calls = self.random.below(60) as u64;
+            // While it opens, or in the midst of its work.
+            let calls = *self.random.pick(&[60, 3_000]);
+            let calls = self.random.below(calls) as u64;
             self.world.disk().cut_after(calls);
         }
         let life = Life::default();
