@@ -59,6 +59,7 @@ impl Client {
                 self.runtime.sleep(pause).await;
             }
             self.act().await;
+            self.history.check_parked(&self.db);
         }
     }
 

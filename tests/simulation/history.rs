@@ -1,12 +1,11 @@
-//! What was asked, what was answered, and what the stores were seen to do.
+//! What was asked and what was answered.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dbmanager_core::{
     ErrorKind, Result, WriteOutcome,
-    backend::{DocumentState, Head, Mutation},
-    conformance::simulation::{Applied, Simulation},
-    model::{CollectionKey, Level, OperationId, OperationStatus, Receipt, Role, Version},
+    conformance::simulation::Simulation,
+    model::{Level, OperationId, OperationStatus, Receipt, Role, Version},
 };
 
 use super::{
@@ -37,7 +36,7 @@ impl History {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Known> {
+    pub fn lock(&self) -> MutexGuard<'_, Known> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -334,83 +333,5 @@ impl History {
             self.violate(promise, problem);
         }
         seen.map(|(_, number)| number)
-    }
-
-    /// Checks what took effect in a store.
-    pub fn applied(&self, role: Role, applied: &Applied<'_>) {
-        match applied {
-            Applied::Mutations {
-                collection,
-                mutations,
-                heads,
-            } => {
-                for (mutation, head) in mutations.iter().zip(*heads) {
-                    self.applied_one(role, collection, mutation, *head);
-                }
-            }
-            Applied::Created(collection) => {
-                let mut inner = self.lock();
-                let key = (role, (*collection).clone());
-                if inner.dropped.contains(&key) {
-                    inner.left_over.insert(key);
-                }
-            }
-            Applied::Dropped(collection) => {
-                let mut inner = self.lock();
-                inner
-                    .held
-                    .retain(|(at, held, _), _| *at != role || held != *collection);
-                // What was left over stays so: the store may forget this drop and not the creation.
-                inner.dropped.insert((role, (*collection).clone()));
-            }
-        }
-    }
-
-    /// Whether a late message has made the collection again after the store had dropped it. Nobody
-    /// is shown it, and the comparison reports it.
-    pub fn is_left_over(&self, role: Role, collection: &CollectionKey) -> bool {
-        let key = (role, collection.clone());
-        self.lock().left_over.contains(&key)
-    }
-
-    /// The store lost what it had not made durable, was wiped or was replaced.
-    pub fn lost_state(&self, role: Role) {
-        self.lock().held.retain(|(at, _, _), _| *at != role);
-    }
-
-    fn applied_one(
-        &self,
-        role: Role,
-        collection: &CollectionKey,
-        mutation: &Mutation,
-        head: Option<Head>,
-    ) {
-        let place = (collection.name.to_string(), mutation.id.to_string());
-        let version = head.map_or(Version::ZERO, |head| head.version);
-        self.simulation.note(format!(
-            "{role} was sent {collection} {} {} and holds {version}",
-            mutation.id, mutation.version
-        ));
-        let mut problems = Vec::new();
-        {
-            let mut inner = self.lock();
-            let key = (role, collection.clone(), place.1.clone());
-            let before = inner.held.insert(key, version).unwrap_or(Version::ZERO);
-            if version < before || version < mutation.version {
-                problems.push((
-                    "I2 a store's version never falls",
-                    format!("{role} {place:?}: {before}, then {version}"),
-                ));
-            }
-            let ever = inner.ever.entry((role, place)).or_insert(Version::ZERO);
-            *ever = (*ever).max(version);
-            if let DocumentState::Live(record) = &mutation.state {
-                let number = number_of(&record.document().text);
-                problems.extend(inner.check_shown(number, mutation.version));
-            }
-        }
-        for (promise, problem) in problems {
-            self.violate(promise, problem);
-        }
     }
 }

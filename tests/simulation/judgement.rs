@@ -129,6 +129,7 @@ async fn settle(world: &World, history: &History, runtime: &Runtime, db: &Databa
                 }
             }
         }
+        history.check_parked(db);
         for parked in db.parked_writes() {
             if let Some(id) = &parked.id
                 && let Ok(Some(found)) = db.get_document(&parked.collection, id).await

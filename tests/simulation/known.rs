@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dbmanager_core::model::{CollectionKey, Role, Version};
+use dbmanager_core::model::{CollectionKey, Role, StoreId, Version};
 
 use super::operation::{Kind, Operation, Outcome, Place, Read};
 
@@ -23,6 +23,10 @@ pub struct Known {
     /// Collections that each store has dropped, and those that a late message has made again since.
     pub dropped: BTreeSet<(Role, CollectionKey)>,
     pub left_over: BTreeSet<(Role, CollectionKey)>,
+    /// Which store each role's is, by the last stamp that it took.
+    pub stamps: BTreeMap<Role, StoreId>,
+    /// What each store has refused for good, and which store it was then.
+    pub refused: BTreeSet<(Role, Option<StoreId>, Version)>,
     /// Operations whose content was sent to a store.
     pub shown: BTreeSet<usize>,
     /// The moment from which on the content of a document may be written again as a new version.

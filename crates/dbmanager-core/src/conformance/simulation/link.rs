@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     Runtime,
-    backend::{BackendError, BackendErrorKind, BackendResult, Head, Mutation},
+    backend::{BackendError, BackendErrorKind, BackendResult, Head, Mutation, Stamp},
     model::CollectionKey,
 };
 
@@ -39,6 +39,10 @@ pub enum Applied<'a> {
         /// What the store holds after it, in the same order.
         heads: &'a [Option<Head>],
     },
+    /// It has refused this mutation for good.
+    Refused(&'a Mutation),
+    /// It is this store from now on.
+    Stamped(&'a Stamp),
     /// It has a collection, made now or before.
     Created(&'a CollectionKey),
     /// It has dropped a collection.

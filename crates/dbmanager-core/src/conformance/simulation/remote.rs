@@ -124,6 +124,9 @@ async fn apply_at_store<B: Backend + ?Sized>(
     let refusal = link.refusal();
     let refused = |mutation: &Mutation| refusal.as_ref().is_some_and(|refusal| refusal(mutation));
     let refused: Vec<bool> = request.mutations.iter().map(refused).collect();
+    for (mutation, _) in request.mutations.iter().zip(&refused).filter(|(_, r)| **r) {
+        link.applied(&Applied::Refused(mutation));
+    }
     let error = BackendError::new(BackendErrorKind::Refused, "the store refuses it").not_applied();
     in_part(request, &refused, &error, |taken| async move {
         let ids: Vec<Arc<str>> = taken.mutations.iter().map(|m| Arc::clone(&m.id)).collect();
@@ -217,8 +220,9 @@ impl<B: Backend + ?Sized + 'static> Backend for Remote<B> {
         self.call(CallKind::Change, "write_stamp", move |inner| {
             let (link, request) = (link.clone(), request.clone());
             async move {
-                inner.write_stamp(request).await?;
+                inner.write_stamp(request.clone()).await?;
                 link.durable();
+                link.applied(&Applied::Stamped(&request.stamp));
                 Ok(())
             }
         })
