@@ -276,27 +276,16 @@ impl Client {
     }
 
     async fn search(&mut self, collection: &str) {
-        let readings: BTreeMap<String, _> = (0..DOCUMENTS)
-            .map(|index| {
-                let place = (collection.to_owned(), format!("d{index}"));
-                (place.1.clone(), self.history.begin_read(&place))
-            })
-            .collect();
+        let searching = self.history.begin_search(collection);
         let query = match self.random.below(3) {
             0 => Query::metadata("harbour"),
             1 => Query::hybrid("harbour").filter(field("number").ge(0)),
             _ => Query::hybrid("harbour"),
         };
-        let Ok(found) = self.db.search_documents(collection, query.limit(10)).await else {
-            return;
-        };
-        for hit in &found.hits {
-            let Some(document) = &hit.document else {
-                continue;
-            };
-            let reading = readings[&*hit.id].clone();
-            self.history
-                .end_read(reading, Some((hit.version, &document.text)), false);
+        // An error is an answer too: it says that nothing could be searched now.
+        let search = self.db.search_documents(collection, query.limit(10));
+        if let Ok(found) = search.await {
+            self.history.end_search(searching, &found);
         }
     }
 

@@ -75,6 +75,17 @@ impl History {
         inner.repaired.get_or_insert(moment);
     }
 
+    /// A moment between what has happened and what has not.
+    pub fn now(&self) -> u64 {
+        self.lock().tick()
+    }
+
+    /// The operation whose content has been the document's since before this moment, if it is
+    /// certain that there was nothing else.
+    pub fn unchanged_since(&self, place: &Place, moment: u64) -> Option<usize> {
+        self.lock().unchanged_since(place, moment)
+    }
+
     pub fn was_repaired(&self) -> bool {
         self.lock().repaired.is_some()
     }

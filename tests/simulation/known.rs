@@ -70,6 +70,28 @@ impl Known {
         held.is_some_and(|held| *held >= version) || self.was_dropped_after(&place.0, version)
     }
 
+    /// The operation whose content has been the document's since before this moment, if everything
+    /// that may have changed it was answered by then.
+    pub fn unchanged_since(&self, place: &Place, moment: u64) -> Option<usize> {
+        // A repair writes as well, and is no operation.
+        if self.repaired.is_some() {
+            return None;
+        }
+        let mut newest = None;
+        let operations = self.operations.iter().enumerate();
+        for (number, operation) in operations.filter(|(_, o)| o.concerns(place)) {
+            match operation.outcome {
+                Outcome::Rejected { .. } => {}
+                Outcome::Accepted(answered) if answered < moment => {
+                    newest = newest.max(Some((operation.version?, number)));
+                }
+                Outcome::Unknown | Outcome::Accepted(_) => return None,
+            }
+        }
+        let (_, number) = newest?;
+        (self.operations[number].kind == Kind::Put).then_some(number)
+    }
+
     /// The content of an operation was seen under a version.
     pub fn check_shown(&mut self, number: usize, version: Version) -> Option<Problem> {
         self.shown.insert(number);

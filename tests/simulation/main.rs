@@ -16,6 +16,7 @@ mod known;
 mod operation;
 mod rebuild;
 mod run;
+mod searches;
 mod stores;
 mod world;
 
