@@ -6,12 +6,12 @@ use dbmanager_core::{
     DatabaseManager, Result, Runtime,
     conformance::Seeded,
     model::{
-        Document, Level, OnTimeout, OperationId, Precondition, Query, Receipt, Role, Version, field,
+        Document, Level, OnTimeout, OperationId, Precondition, Query, Receipt, Version, field,
     },
 };
-use futures_util::future::join;
 
 use super::{
+    calls::{self, LONG, USUAL},
     history::History,
     operation::{Expected, Kind, Operation, Place, text_of},
 };
@@ -77,10 +77,20 @@ impl Client {
             95..97 => self.write((place.0, String::new()), Kind::Drop).await,
             97..98 => {
                 // An error says that something could not be read now.
-                drop(self.db.check_consistency().await);
+                let check = self.db.check_consistency();
+                drop(self.call("check_consistency", LONG, check).await);
             }
             _ => self.wait_for_last().await,
         }
+    }
+
+    async fn call<T>(
+        &self,
+        name: &str,
+        time: Duration,
+        call: impl IntoFuture<Output = Result<T>>,
+    ) -> Result<T> {
+        calls::call(&self.history, &self.runtime, name, time, call).await
     }
 
     fn place(&mut self) -> Place {
@@ -126,7 +136,7 @@ impl Client {
         self.history.answered(number, &answer);
     }
 
-    fn document(&mut self, number: usize, id: &str) -> Document {
+    pub fn document(&mut self, number: usize, id: &str) -> Document {
         // By the number, so that a repetition is the same document.
         let mut drawn = Seeded::new(number as u64);
         let poisoned = drawn.unit() < self.poison;
@@ -181,7 +191,7 @@ impl Client {
                 if let Some(key) = key {
                     write = write.idempotency_key(key);
                 }
-                write.await
+                self.call("a write", sending.timeout, write).await
             }};
         }
         let answer = match kind {
@@ -190,7 +200,10 @@ impl Client {
                 single!(self.db.store_document(collection, document))
             }
             Kind::Delete => single!(self.db.delete_document(collection, id)),
-            Kind::Drop => options!(self.db.drop_collection(collection)).await,
+            Kind::Drop => {
+                let write = options!(self.db.drop_collection(collection));
+                self.call("a drop", sending.timeout, write).await
+            }
         };
         if let Ok(receipt) = &answer
             && sending.with_authority
@@ -212,10 +225,13 @@ impl Client {
             numbers.push(number);
             documents.push(self.document(number, &id));
         }
-        let answers = self.db.store_documents(collection, documents).await;
-        match answers {
+        let write = self.db.store_documents(collection, documents);
+        match self.call("store_documents", USUAL, write).await {
             Ok(answers) => {
                 for (number, answer) in numbers.into_iter().zip(&answers) {
+                    if let Err(error) = answer {
+                        calls::check(&self.history, "store_documents", error);
+                    }
                     self.history.answered(number, answer);
                 }
             }
@@ -249,7 +265,8 @@ impl Client {
     async fn read(&mut self, place: &Place) {
         let reading = self.history.begin_read(place);
         // An error is an answer too: it says that nothing is known now.
-        if let Ok(found) = self.db.get_document(&place.0, &place.1).await {
+        let get = self.db.get_document(&place.0, &place.1);
+        if let Ok(found) = self.call("get_document", USUAL, get).await {
             let seen = found
                 .as_ref()
                 .map(|f| (f.version, f.document.text.as_str()));
@@ -259,19 +276,23 @@ impl Client {
         }
     }
 
-    /// Reads while nothing can fail.
-    pub async fn read_now(&mut self, place: &Place) {
+    /// Reads while nothing can fail; the version that was found.
+    pub async fn read_now(&mut self, place: &Place) -> Option<Version> {
         let reading = self.history.begin_read(place);
-        match self.db.get_document(&place.0, &place.1).await {
+        let get = self.db.get_document(&place.0, &place.1);
+        match self.call("get_document", USUAL, get).await {
             Ok(found) => {
                 let seen = found
                     .as_ref()
                     .map(|f| (f.version, f.document.text.as_str()));
                 self.history.end_read(reading, seen, true);
+                seen.map(|(version, _)| version)
             }
-            Err(error) => self
-                .history
-                .violate("a healthy manager answers", error.to_string()),
+            Err(error) => {
+                self.history
+                    .violate("a healthy manager answers", error.to_string());
+                None
+            }
         }
     }
 
@@ -284,7 +305,7 @@ impl Client {
         };
         // An error is an answer too: it says that nothing could be searched now.
         let search = self.db.search_documents(collection, query.limit(10));
-        if let Ok(found) = search.await {
+        if let Ok(found) = self.call("search_documents", USUAL, search).await {
             self.history.end_search(searching, &found);
         }
     }
@@ -297,8 +318,8 @@ impl Client {
                 (place.1.clone(), self.history.begin_read(&place))
             })
             .collect();
-        let listed = self.db.list_documents(collection, None, None, 10).await;
-        let Ok(page) = listed else {
+        let list = self.db.list_documents(collection, None, None, 10);
+        let Ok(page) = self.call("list_documents", USUAL, list).await else {
             return;
         };
         for found in &page.documents {
@@ -327,9 +348,11 @@ impl Client {
 
     /// Asks what became of an operation; an error says that nothing is known now.
     pub async fn resolve(&mut self, number: usize) {
-        if let Some(operation_id) = self.history.operation(number).operation_id
-            && let Ok(status) = self.db.status(operation_id).await
-        {
+        let Some(operation_id) = self.history.operation(number).operation_id else {
+            return;
+        };
+        let status = self.db.status(operation_id);
+        if let Ok(status) = self.call("status", USUAL, status).await {
             self.history.resolved(number, &status);
         }
     }
@@ -341,69 +364,12 @@ impl Client {
         let number = sending.number;
         let answer = self.send(sending, None).await;
         self.history.answered(number, &answer);
-        if let Ok(receipt) = answer
-            && let Ok(receipt) = self.db.wait_for(&receipt, Level::All, timeout).await
-        {
-            self.history.answered(number, &Ok(receipt));
-        }
-    }
-}
-
-/// What the operator of a manager does.
-pub struct Operator {
-    pub db: DatabaseManager,
-    pub runtime: Runtime,
-    pub history: History,
-    pub random: Seeded,
-    /// Told before a store is rebuilt, since it is incomplete from then on.
-    pub rebuilding: Box<dyn Fn(Role) + Send + Sync>,
-    /// Told before a store is taken off the roster, if it is one that can be.
-    pub removing: Box<dyn Fn(Role) + Send + Sync>,
-    /// Told after it was.
-    pub removed: Box<dyn Fn(Role) + Send + Sync>,
-}
-
-impl Operator {
-    /// Rebuilds the store, and now and then asks for it again before that has ended.
-    async fn rebuild(&mut self, role: Role) {
-        let first = self.db.rebuild(role).into_future();
-        if self.random.below(3) > 0 {
-            drop(first.await);
+        let Ok(receipt) = answer else {
             return;
-        }
-        let pause = Duration::from_millis(self.random.below(5_000) as u64);
-        let again = async {
-            self.runtime.sleep(pause).await;
-            self.db.rebuild(role).await
         };
-        drop(join(first, again).await);
-    }
-
-    /// Acts now and then, for as long as the manager lives.
-    pub async fn run(mut self) {
-        loop {
-            let pause = Duration::from_millis(self.random.below(30_000) as u64);
-            self.runtime.sleep(pause).await;
-            let role = *self.random.pick(&[Role::Vector, Role::Graph]);
-            // Errors say that a store could not be reached, or that there is nothing to do.
-            match self.random.below(6) {
-                0 => {
-                    (self.rebuilding)(role);
-                    self.rebuild(role).await;
-                }
-                1 => {
-                    self.history.repairing();
-                    drop(self.db.check_consistency().repair().await);
-                }
-                2 => drop(self.db.health_check().await),
-                3 => drop(self.db.verify_backends().await),
-                _ => {
-                    (self.removing)(role);
-                    if self.db.remove_store(role).await.is_ok() {
-                        (self.removed)(role);
-                    }
-                }
-            }
+        let wait = self.db.wait_for(&receipt, Level::All, timeout);
+        if let Ok(receipt) = self.call("wait_for", timeout, wait).await {
+            self.history.answered(number, &Ok(receipt));
         }
     }
 }

@@ -75,6 +75,16 @@ impl History {
         inner.repaired.get_or_insert(moment);
     }
 
+    /// Whether the disk under the journal may fail, or is to lose its power.
+    pub fn is_disk_disturbed(&self) -> bool {
+        self.lock().disk_disturbed
+    }
+
+    /// The disk may fail from now on, or is another one without faults.
+    pub fn disturb_disk(&self, disturbed: bool) {
+        self.lock().disk_disturbed = disturbed;
+    }
+
     /// A moment between what has happened and what has not.
     pub fn now(&self) -> u64 {
         self.lock().tick()

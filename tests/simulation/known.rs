@@ -31,6 +31,8 @@ pub struct Known {
     pub shown: BTreeSet<usize>,
     /// The moment from which on the content of a document may be written again as a new version.
     pub repaired: Option<u64>,
+    /// Whether a fault of the disk was set since the process began.
+    pub disk_disturbed: bool,
     pub violation: Option<String>,
 }
 

@@ -9,12 +9,15 @@
     reason = "modules of one test, which may panic"
 )]
 
+mod calls;
 mod client;
 mod history;
 mod judgement;
 mod known;
 mod operation;
+mod operator;
 mod rebuild;
+mod rest;
 mod run;
 mod searches;
 mod stores;

@@ -19,10 +19,7 @@ use dbmanager_core::{
 };
 
 use super::{
-    client::{Client, Operator},
-    history::History,
-    judgement,
-    world::World,
+    calls::call, client::Client, history::History, judgement, operator::Operator, world::World,
 };
 
 /// Steps after which a life ends in any case.
@@ -142,7 +139,7 @@ impl Run {
             // While it opens, or in the midst of its work.
             let calls = *self.random.pick(&[60, 3_000]);
             let calls = self.random.below(calls) as u64;
-            self.world.disk().cut_after(calls);
+            self.world.cut_power_after(calls);
         }
         let life = Life::default();
         let opening = open(
@@ -171,12 +168,18 @@ impl Run {
             && self.history.violation().is_none()
         {
             if !self.simulation.step() {
-                break;
+                let what = "nothing will ever go on";
+                self.history.violate("every life ends", what);
             }
             if self.simulation.steps().is_multiple_of(64) && read_only(&life) {
                 self.simulation.note("the journal takes no writes any more");
                 break;
             }
+        }
+        if planned == LONGEST_LIFE && self.simulation.steps() >= last {
+            let left = life.clients.load(Ordering::SeqCst);
+            let what = format!("{left} clients are left after {LONGEST_LIFE} steps");
+            self.history.violate("every life ends", what);
         }
         self.end(process);
     }
@@ -279,7 +282,8 @@ async fn open(
     }
     if random.below(2) == 0 {
         // A deadline that passes is one more way to end.
-        drop(db.close(Duration::from_secs(20)).await);
+        let time = Duration::from_secs(20);
+        drop(call(&history, &runtime, "close", time, db.close(time)).await);
         history.note("the manager is closed");
     }
     life.ended.store(true, Ordering::SeqCst);

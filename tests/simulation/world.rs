@@ -227,6 +227,13 @@ impl World {
             true => disk.after_power_loss(),
             false => disk.after_kill(),
         });
+        self.history.disturb_disk(false);
+    }
+
+    /// The power goes in the midst of what the next process writes.
+    pub fn cut_power_after(&self, calls: u64) {
+        self.history.disturb_disk(true);
+        self.disk().cut_after(calls);
     }
 
     /// Ends all faults.
@@ -304,12 +311,14 @@ impl World {
                 format!("the clock is {target} ms off")
             }
             3 => {
+                self.history.disturb_disk(true);
                 let used = disk.faults().to_bytes().len() as u64;
                 disk.faults()
                     .set_capacity(used + random.below(200_000) as u64);
                 "the disk is nearly full".to_owned()
             }
             4 => {
+                self.history.disturb_disk(true);
                 disk.faults().fail_syncs_after(random.below(20) as u64);
                 "the disk's syncs will fail".to_owned()
             }
