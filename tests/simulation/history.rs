@@ -1,6 +1,9 @@
 //! What was asked and what was answered.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use dbmanager_core::{
     ErrorKind, Result, WriteOutcome,
@@ -49,6 +52,15 @@ impl History {
         let text = format!("{promise}: {}", what.into());
         self.simulation.note(format!("VIOLATION {text}"));
         self.lock().violation.get_or_insert(text);
+    }
+
+    /// Takes down that something has happened so often.
+    pub fn count(&self, kind: &'static str, times: u64) {
+        *self.lock().counts.entry(kind).or_default() += times;
+    }
+
+    pub fn counts(&self) -> BTreeMap<&'static str, u64> {
+        self.lock().counts.clone()
     }
 
     /// Adds a line to the trace.

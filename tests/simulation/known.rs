@@ -33,6 +33,8 @@ pub struct Known {
     pub repaired: Option<u64>,
     /// Whether a fault of the disk was set since the process began.
     pub disk_disturbed: bool,
+    /// How often what happened.
+    pub counts: BTreeMap<&'static str, u64>,
     pub violation: Option<String>,
 }
 

@@ -35,7 +35,9 @@ impl Operator {
         let pause = Duration::from_millis(self.random.below(5_000) as u64);
         let first = self.call("rebuild", self.db.rebuild(role));
         if !impatient {
-            drop(first.await);
+            if first.await.is_ok() {
+                self.history.count("rebuild", 1);
+            }
             return;
         }
         let again = async {
@@ -60,7 +62,9 @@ impl Operator {
                 1 => {
                     self.history.repairing();
                     let repair = self.db.check_consistency().repair();
-                    drop(self.call("repair", repair).await);
+                    if self.call("repair", repair).await.is_ok() {
+                        self.history.count("repair", 1);
+                    }
                 }
                 2 => drop(self.db.health_check().await),
                 3 => drop(self.db.verify_backends().await),
@@ -68,6 +72,7 @@ impl Operator {
                     (self.removing)(role);
                     let removed = self.call("remove_store", self.db.remove_store(role));
                     if removed.await.is_ok() {
+                        self.history.count("store replaced", 1);
                         (self.removed)(role);
                     }
                 }

@@ -19,7 +19,8 @@ use dbmanager_core::{
 };
 
 use super::{
-    calls::call, client::Client, history::History, judgement, operator::Operator, world::World,
+    calls::call, client::Client, counts::Counts, history::History, judgement, operator::Operator,
+    rest::places, world::World,
 };
 
 /// Steps after which a life ends in any case.
@@ -34,30 +35,6 @@ pub struct Outcome {
     /// Tells traces apart.
     pub digest: u64,
     pub counts: Counts,
-}
-
-/// What runs had in them, to show that they were not idle.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Counts {
-    pub steps: u64,
-    pub operations: u64,
-    pub accepted: u64,
-    pub reads: u64,
-    pub crashes: u64,
-    pub power_losses: u64,
-    pub too_large: u64,
-}
-
-impl Counts {
-    pub fn add(&mut self, other: Self) {
-        self.steps += other.steps;
-        self.operations += other.operations;
-        self.accepted += other.accepted;
-        self.reads += other.reads;
-        self.crashes += other.crashes;
-        self.power_losses += other.power_losses;
-        self.too_large += other.too_large;
-    }
 }
 
 /// Runs this seed to its end.
@@ -82,6 +59,15 @@ pub fn run(seed: u64) -> Outcome {
     if history.violation().is_none() {
         run.rest();
     }
+    for site in &run.world.sites {
+        let faults = site.link.faults().counts();
+        history.count("refused before", faults.refused_before);
+        history.count("lost before", faults.lost_before);
+        history.count("lost after", faults.lost_after);
+        history.count("late", faults.late);
+        history.count("duplicate", faults.duplicate);
+        history.count("delayed", faults.delay);
+    }
     let operations = history.operations();
     Outcome {
         violation: history.violation(),
@@ -92,6 +78,7 @@ pub fn run(seed: u64) -> Outcome {
             operations: operations.len() as u64,
             accepted: operations.iter().filter(|o| o.version.is_some()).count() as u64,
             reads: history.reads().len() as u64,
+            kinds: history.counts(),
             ..run.counts
         },
     }
@@ -133,6 +120,7 @@ impl Run {
         self.simulation
             .note(format!("a manager is opened, without {disabled:?}"));
         if let Some(role) = disabled {
+            self.history.count("disabled", 1);
             self.world.site(role).disable();
         }
         if self.random.below(3) == 0 {
@@ -172,6 +160,7 @@ impl Run {
                 self.history.violate("every life ends", what);
             }
             if self.simulation.steps().is_multiple_of(64) && read_only(&life) {
+                self.history.count("read-only journal", 1);
                 self.simulation.note("the journal takes no writes any more");
                 break;
             }
@@ -193,6 +182,9 @@ impl Run {
         match power_lost {
             true => self.counts.power_losses += 1,
             false => self.counts.crashes += 1,
+        }
+        if self.world.disk().is_cut() {
+            self.history.count("power lost in a write", 1);
         }
         self.world.turn_over_disk(power_lost);
         self.simulation.kill(process);
@@ -223,6 +215,7 @@ impl Run {
                     .violate("I7 everything comes to rest", "it never ends");
             }
         }
+        self.counts.places += places().len() as u64;
         self.counts.too_large += too_large.load(Ordering::SeqCst) as u64;
         self.simulation.kill(process);
     }

@@ -53,8 +53,10 @@ impl History {
         // What is not degraded was asked of a store that had confirmed everything answered before
         // the call, whatever its level.
         if found.degraded() || found.page_end != PageEnd::Exhausted {
+            self.count("degraded search", 1);
             return;
         }
+        self.count("whole search", 1);
         for id in readings.into_keys() {
             self.check_not_found((collection.clone(), id), called);
         }

@@ -58,12 +58,14 @@ impl History {
 
     /// The store lost what it had not made durable, was wiped or was replaced.
     pub fn lost_state(&self, role: Role) {
+        self.count("state lost", 1);
         self.lock().held.retain(|(at, _, _), _| *at != role);
     }
 
     /// Nothing is parked but what its store has refused, being the store that it is now.
     pub fn check_parked(&self, db: &DatabaseManager) {
         for parked in db.parked_writes() {
+            self.count("parked", 1);
             let health = db.health();
             // Nothing is known of what it was parked for while it is being emptied.
             let store = health.store(parked.role);

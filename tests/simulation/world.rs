@@ -258,73 +258,75 @@ impl World {
         let site = random.pick(&self.sites).clone();
         let role = site.role;
         let link = &site.link;
-        let what = match random.below(16) {
+        let (kind, what) = match random.below(16) {
             0..5 => {
                 let rate = *random.pick(&[0.02, 0.1, 0.25]);
                 let seconds = *random.pick(&[1, 10, 60]);
                 let delay = *random.pick(&[0.0, 0.1, 0.5]);
                 let rates = FaultRates::all(rate / 2.0).delay(delay, Duration::from_secs(seconds));
                 link.faults().set_rates(rates);
-                format!("{role} fails at {rate}, waits at {delay} up to {seconds} s")
+                let what = format!("{role} fails at {rate}, waits at {delay} up to {seconds} s");
+                ("failing", what)
             }
             5..8 => {
                 site.heal();
-                format!("{role} is well")
+                ("well", format!("{role} is well"))
             }
             8 => {
                 link.partition(Some(Direction::Requests));
-                format!("{role} hears nothing")
+                ("requests swallowed", format!("{role} hears nothing"))
             }
             9 => {
                 link.partition(Some(Direction::Answers));
-                format!("{role} is not heard")
+                ("answers swallowed", format!("{role} is not heard"))
             }
             10 => {
                 link.slow_down(Duration::from_millis(700));
-                format!("{role} is slow")
+                ("slow", format!("{role} is slow"))
             }
             11 => {
                 link.set_down(true);
-                format!("{role} is down")
+                ("down", format!("{role} is down"))
             }
             12..14 => {
                 site.restart(&self.history);
-                format!("{role} restarts")
+                ("restart", format!("{role} restarts"))
             }
             14 => {
                 site.poison(true);
-                format!("{role} refuses poison")
+                ("poison", format!("{role} refuses poison"))
             }
             _ => self.disturb_machine(random),
         };
+        self.history.count(kind, 1);
         self.simulation.note(what);
     }
 
     /// What happens to the machine of the manager.
-    fn disturb_machine(&self, random: &mut Seeded) -> String {
+    fn disturb_machine(&self, random: &mut Seeded) -> (&'static str, String) {
         let disk = self.disk();
         match random.below(6) {
             0..3 => {
                 let target = random.below(7_200_000) as i64 - 3_600_000;
                 self.simulation
                     .jump_clock(target - self.simulation.clock_offset());
-                format!("the clock is {target} ms off")
+                ("clock", format!("the clock is {target} ms off"))
             }
             3 => {
                 self.history.disturb_disk(true);
                 let used = disk.faults().to_bytes().len() as u64;
                 disk.faults()
                     .set_capacity(used + random.below(200_000) as u64);
-                "the disk is nearly full".to_owned()
+                ("disk nearly full", "the disk is nearly full".to_owned())
             }
             4 => {
                 self.history.disturb_disk(true);
                 disk.faults().fail_syncs_after(random.below(20) as u64);
-                "the disk's syncs will fail".to_owned()
+                ("failing syncs", "the disk's syncs will fail".to_owned())
             }
             _ => {
                 disk.faults().heal();
-                "the disk is well".to_owned()
+                ("disk well", "the disk is well".to_owned())
             }
         }
     }
