@@ -5,8 +5,9 @@ use std::{collections::BTreeMap, future::IntoFuture, time::Duration};
 use dbmanager_core::{
     DatabaseManager, Result, Runtime,
     conformance::Seeded,
+    journal::RosterState,
     model::{
-        Document, Level, OnTimeout, OperationId, Precondition, Query, Receipt, Version, field,
+        Document, Level, OnTimeout, OperationId, Precondition, Query, Receipt, Role, Version, field,
     },
 };
 
@@ -131,9 +132,7 @@ impl Client {
 
     async fn write(&mut self, place: Place, kind: Kind) {
         let sending = self.begin(place, kind);
-        let number = sending.number;
-        let answer = self.send(sending, None).await;
-        self.history.answered(number, &answer);
+        drop(self.send(sending, None).await);
     }
 
     pub fn document(&mut self, number: usize, id: &str) -> Document {
@@ -147,7 +146,24 @@ impl Client {
             .references([format!("d{}", drawn.below(DOCUMENTS + 1))])
     }
 
+    /// Sends the write and takes down what is answered.
     async fn send(
+        &mut self,
+        sending: Sending,
+        operation_id: Option<OperationId>,
+    ) -> Result<Receipt> {
+        let number = sending.number;
+        let first_id = self.history.operation(number).operation_id;
+        let sent_as = operation_id.or(first_id);
+        if let Some(sent_as) = sent_as {
+            self.history.sending(number, sent_as);
+        }
+        let answer = self.submit(sending, sent_as).await;
+        self.history.answered(number, sent_as, &answer);
+        answer
+    }
+
+    async fn submit(
         &mut self,
         sending: Sending,
         operation_id: Option<OperationId>,
@@ -159,7 +175,6 @@ impl Client {
             kind,
             precondition,
             key,
-            operation_id: first_id,
             ..
         } = self.history.operation(number);
         let pending = match self.random.below(4) {
@@ -182,7 +197,7 @@ impl Client {
         macro_rules! single {
             ($write:expr) => {{
                 let mut write = options!($write);
-                if let Some(operation_id) = operation_id.or(first_id) {
+                if let Some(operation_id) = operation_id {
                     write = write.operation_id(operation_id);
                 }
                 if let Some(precondition) = precondition {
@@ -209,7 +224,8 @@ impl Client {
             && sending.with_authority
             && receipt.level_reached()
         {
-            self.history.check_authority(number, receipt.version);
+            let authority = [Role::Relational];
+            self.history.check_held(number, receipt.version, &authority);
         }
         answer
     }
@@ -232,13 +248,13 @@ impl Client {
                     if let Err(error) = answer {
                         calls::check(&self.history, "store_documents", error);
                     }
-                    self.history.answered(number, answer);
+                    self.history.answered(number, None, answer);
                 }
             }
             Err(error) => {
                 let answer = Err(error);
                 for number in numbers {
-                    self.history.answered(number, &answer);
+                    self.history.answered(number, None, &answer);
                 }
             }
         }
@@ -258,8 +274,7 @@ impl Client {
             timeout: Duration::from_secs(5),
         };
         let operation_id = self.runtime.new_operation_id();
-        let answer = self.send(sending, Some(operation_id)).await;
-        self.history.answered(number, &answer);
+        drop(self.send(sending, Some(operation_id)).await);
     }
 
     async fn read(&mut self, place: &Place) {
@@ -348,13 +363,21 @@ impl Client {
 
     /// Asks what became of an operation; an error says that nothing is known now.
     pub async fn resolve(&mut self, number: usize) {
-        let Some(operation_id) = self.history.operation(number).operation_id else {
-            return;
-        };
-        let status = self.db.status(operation_id);
-        if let Ok(status) = self.call("status", USUAL, status).await {
-            self.history.resolved(number, &status);
+        for asked in self.history.operation(number).ids() {
+            let status = self.call("status", USUAL, self.db.status(asked));
+            if let Ok(status) = status.await {
+                self.history
+                    .resolved(number, asked, &status, &self.holders());
+            }
         }
+    }
+
+    /// The roles whose store holds what is done: one that needs a rebuild may lack it.
+    fn holders(&self) -> Vec<Role> {
+        let stores = self.db.health().stores.into_iter();
+        let whole = stores
+            .filter(|store| matches!(store.state, RosterState::Active | RosterState::CatchingUp));
+        whole.map(|store| store.role).collect()
     }
 
     async fn wait_for_last(&mut self) {
@@ -362,14 +385,12 @@ impl Client {
         let place = self.place();
         let sending = self.begin(place, Kind::Put);
         let number = sending.number;
-        let answer = self.send(sending, None).await;
-        self.history.answered(number, &answer);
-        let Ok(receipt) = answer else {
+        let Ok(receipt) = self.send(sending, None).await else {
             return;
         };
         let wait = self.db.wait_for(&receipt, Level::All, timeout);
         if let Ok(receipt) = self.call("wait_for", timeout, wait).await {
-            self.history.answered(number, &Ok(receipt));
+            self.history.answered(number, None, &Ok(receipt));
         }
     }
 }

@@ -146,6 +146,16 @@ impl History {
         number
     }
 
+    /// It is about to be sent under this id. One that was rejected before may be accepted now.
+    pub fn sending(&self, number: usize, operation_id: OperationId) {
+        let mut inner = self.lock();
+        let operation = &mut inner.operations[number];
+        operation.open.insert(operation_id);
+        if matches!(operation.outcome, Outcome::Rejected { .. }) {
+            operation.outcome = Outcome::Unknown;
+        }
+    }
+
     /// Operations with a key, which may be sent again.
     pub fn keyed(&self) -> Vec<usize> {
         self.numbers(|operation| operation.key.is_some())
@@ -154,13 +164,13 @@ impl History {
     /// Operations of which it is not known whether they were accepted.
     pub fn unresolved(&self) -> Vec<usize> {
         self.numbers(|operation| {
-            operation.outcome == Outcome::Unknown && operation.operation_id.is_some()
+            operation.outcome == Outcome::Unknown && !operation.ids().is_empty()
         })
     }
 
     /// Operations whose end can be asked for.
     pub fn named(&self) -> Vec<usize> {
-        self.numbers(|operation| operation.operation_id.is_some())
+        self.numbers(|operation| !operation.ids().is_empty())
     }
 
     fn numbers(&self, which: impl Fn(&Operation) -> bool) -> Vec<usize> {
@@ -172,8 +182,8 @@ impl History {
             .collect()
     }
 
-    /// Takes down what a write answered.
-    pub fn answered(&self, number: usize, answer: &Result<Receipt>) {
+    /// Takes down what a write answered that was sent under this id, if one was given.
+    pub fn answered(&self, number: usize, sent_as: Option<OperationId>, answer: &Result<Receipt>) {
         self.simulation.note(format!("#{number} {}", brief(answer)));
         match answer {
             Ok(receipt) => {
@@ -186,7 +196,7 @@ impl History {
                 Some(WriteOutcome::Pending(receipt)) => {
                     self.accepted(number, receipt.version, Some(receipt.operation_id));
                 }
-                Some(WriteOutcome::Rejected) => self.rejected(number, error.kind()),
+                Some(WriteOutcome::Rejected) => self.rejected(number, sent_as, error.kind()),
                 Some(WriteOutcome::Indeterminate(_)) => {}
                 _ => self.violate(
                     "a failed write says what became of it",
@@ -196,19 +206,28 @@ impl History {
         }
     }
 
-    /// Takes down what was found out about an operation later.
-    pub fn resolved(&self, number: usize, status: &OperationStatus) {
+    /// Takes down what was found out later about an operation that was sent under this id. These
+    /// roles have a store that holds what is done.
+    pub fn resolved(
+        &self,
+        number: usize,
+        asked: OperationId,
+        status: &OperationStatus,
+        holders: &[Role],
+    ) {
         self.simulation.note(format!("#{number} is {status:?}"));
         match status {
             OperationStatus::Done(version)
             | OperationStatus::Pending(version)
             | OperationStatus::Parked(version) => {
                 self.accepted(number, *version, None);
-                if let OperationStatus::Done(version) = status {
-                    self.check_authority(number, *version);
+                if matches!(status, OperationStatus::Done(_)) {
+                    self.check_held(number, *version, holders);
                 }
             }
-            OperationStatus::NeverAccepted => self.rejected(number, ErrorKind::Unavailable),
+            OperationStatus::NeverAccepted => {
+                self.rejected(number, Some(asked), ErrorKind::Unavailable);
+            }
             _ => {}
         }
     }
@@ -247,20 +266,24 @@ impl History {
         }
     }
 
-    fn rejected(&self, number: usize, kind: ErrorKind) {
+    /// One sending of it was rejected.
+    fn rejected(&self, number: usize, sent_as: Option<OperationId>, kind: ErrorKind) {
         let problem = {
             let mut inner = self.lock();
             let moment = inner.tick();
             let shown = inner.shown.contains(&number);
             let operation = &mut inner.operations[number];
+            if let Some(sent_as) = sent_as {
+                operation.open.remove(&sent_as);
+            }
             match operation.outcome {
                 // Another sending of the same key may have been accepted.
                 Outcome::Accepted(_) if operation.key.is_none() => {
                     Some(format!("#{number} was accepted and is rejected"))
                 }
                 Outcome::Accepted(_) => None,
-                // Sent more than once: another sending of it may yet be accepted.
-                _ if operation.key.is_some() => None,
+                // Another sending of it may yet be accepted.
+                _ if !operation.open.is_empty() => None,
                 _ => {
                     operation.outcome = Outcome::Rejected {
                         failed_precondition: (kind == ErrorKind::PreconditionFailed)
@@ -305,16 +328,18 @@ impl History {
         }
     }
 
-    /// Of what is reached with the authority, or done, the authority is said to hold it.
-    pub fn check_authority(&self, number: usize, version: Version) {
+    /// The stores of these roles are said to hold it.
+    pub fn check_held(&self, number: usize, version: Version, holders: &[Role]) {
         let operation = self.operation(number);
         let place = (operation.collection, operation.id);
-        let holds = self.lock().holds(Role::Relational, &place, version);
-        if !place.1.is_empty() && !holds {
-            self.violate(
-                "I4 an acknowledged level holds",
-                format!("#{number}: the authority does not hold {version}"),
-            );
+        for role in holders {
+            let holds = self.lock().holds(*role, &place, version);
+            if !place.1.is_empty() && !holds {
+                self.violate(
+                    "I4 an acknowledged level holds",
+                    format!("#{number}: the {role} store does not hold {version}"),
+                );
+            }
         }
     }
 

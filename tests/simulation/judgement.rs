@@ -7,7 +7,7 @@ use std::{
 };
 
 use dbmanager_core::{
-    DatabaseManager, DifferenceKind, Runtime,
+    DatabaseManager, DifferenceKind, Result, Runtime,
     backend::{AnyBackend, DocumentState, Fingerprint, IdsRequest, ListRequest},
     conformance::{
         Seeded,
@@ -15,10 +15,11 @@ use dbmanager_core::{
     },
     journal::RosterState,
     memory::{MemoryPlace, MemoryStore},
-    model::{CollectionKey, OperationStatus, Role},
+    model::{CollectionKey, OperationId, OperationStatus, Role},
 };
 
 use super::{
+    calls::{USUAL, call},
     history::History,
     operation::{Expected, Kind, Operation, Outcome, Place},
     rest::{client, places, read_everything, write_everything},
@@ -147,27 +148,42 @@ async fn settle(world: &World, history: &History, runtime: &Runtime, db: &Databa
 /// Every operation has its end, and none is still on its way.
 async fn resolve(history: &History, runtime: &Runtime, db: &DatabaseManager) {
     let mut asking = client(history, runtime, db);
-    for number in history.unresolved() {
+    // Every one: of what was answered long ago the end must be the same still.
+    for number in history.named() {
         asking.resolve(number).await;
     }
     for (number, operation) in history.operations().into_iter().enumerate() {
-        let Some(operation_id) = operation
-            .operation_id
-            .filter(|_| operation.version.is_some())
-        else {
-            continue;
-        };
-        match db.status(operation_id).await {
-            Ok(OperationStatus::Done(version)) if Some(version) == operation.version => {}
-            // A repetition under another id was the one that was accepted.
-            Ok(OperationStatus::NeverAccepted) if operation.key.is_some() => {}
-            // Seen in a repaired document: its own version was another one.
-            Ok(OperationStatus::Done(_)) if history.was_repaired() => {}
-            status => history.violate(
-                "I8 nothing stays pending",
-                format!("#{number} {:?}: {status:?}", operation.version),
-            ),
+        for asked in operation.ids() {
+            let status = call(history, runtime, "status", USUAL, db.status(asked)).await;
+            if !is_end(history, &operation, asked, &status) {
+                history.violate(
+                    "I8 nothing stays pending",
+                    format!("#{number} {:?} as {asked}: {status:?}", operation.version),
+                );
+            }
         }
+    }
+}
+
+/// Whether an operation may have come to this when everything is at rest.
+fn is_end(
+    history: &History,
+    operation: &Operation,
+    asked: OperationId,
+    status: &Result<OperationStatus>,
+) -> bool {
+    match status {
+        // Seen in a repaired document: its own version was another one.
+        Ok(OperationStatus::Done(version)) => {
+            operation.version == Some(*version) || history.was_repaired()
+        }
+        // A repetition under another id may have been the one that was accepted.
+        Ok(OperationStatus::NeverAccepted) => {
+            let accepted = operation.version.is_some() && operation.key.is_none();
+            !accepted && operation.accepted_as != Some(asked)
+        }
+        // No run lasts as long as records are kept.
+        _ => false,
     }
 }
 

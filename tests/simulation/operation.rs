@@ -1,5 +1,7 @@
 //! What is written and read, and how it is told apart.
 
+use std::collections::BTreeSet;
+
 use dbmanager_core::{
     Error, Result, WriteOutcome,
     model::{OperationId, Precondition, Receipt, Version},
@@ -49,6 +51,8 @@ pub struct Operation {
     pub key: Option<String>,
     /// Under which it was sent first.
     pub operation_id: Option<OperationId>,
+    /// Under which it was sent and may yet be accepted.
+    pub open: BTreeSet<OperationId>,
     /// Under which it was accepted; a repetition may have been the one.
     pub accepted_as: Option<OperationId>,
     pub called: u64,
@@ -67,11 +71,18 @@ impl Operation {
             expected: Expected::Anything,
             key: None,
             operation_id: None,
+            open: BTreeSet::new(),
             accepted_as: None,
             called: 0,
             outcome: Outcome::Unknown,
             version: None,
         }
+    }
+
+    /// Every id under which it was sent, as far as there is anything to ask for.
+    pub fn ids(&self) -> BTreeSet<OperationId> {
+        let known = self.operation_id.into_iter().chain(self.accepted_as);
+        known.chain(self.open.iter().copied()).collect()
     }
 
     /// Whether it changes this document if it takes effect.

@@ -116,7 +116,7 @@ pub async fn write_everything(history: &History, runtime: &Runtime, db: &Databas
         let write = write.level(Level::All).timeout(TIME_FOR_ALL);
         let write = write.operation_id(operation_id);
         let answer = call(history, runtime, "store_document", TIME_FOR_ALL, write).await;
-        history.answered(number, &answer);
+        history.answered(number, Some(operation_id), &answer);
         if !answer.as_ref().is_ok_and(|receipt| receipt.level_reached()) {
             let what = format!("{place:?}: {}", brief(&answer));
             history.violate("a manager at rest writes", what);
