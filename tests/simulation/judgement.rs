@@ -19,7 +19,7 @@ use dbmanager_core::{
 };
 
 use super::{
-    calls::{USUAL, call},
+    calls::{LONG, USUAL, call},
     history::History,
     operation::{Expected, Kind, Operation, Outcome, Place},
     rest::{client, places, read_everything, write_everything},
@@ -60,7 +60,8 @@ pub async fn judge(world: World, history: History, runtime: Runtime, mut random:
         return 0;
     }
     compare(&world, &history, &runtime, &db).await;
-    if let Err(error) = db.close(Duration::from_secs(60)).await {
+    let time = Duration::from_secs(60);
+    if let Err(error) = call(&history, &runtime, "close", time, db.close(time)).await {
         history.violate("a manager at rest closes", error.to_string());
     }
     places()
@@ -73,7 +74,8 @@ pub async fn judge(world: World, history: History, runtime: Runtime, mut random:
 async fn compare(world: &World, history: &History, runtime: &Runtime, db: &DatabaseManager) {
     compare_stores(world, history, db).await;
     read_everything(history, runtime, db).await;
-    match db.check_consistency().await {
+    let check = db.check_consistency();
+    match call(history, runtime, "check_consistency", LONG, check).await {
         Ok(report)
             if report
                 .differences
@@ -105,7 +107,8 @@ async fn settle(world: &World, history: &History, runtime: &Runtime, db: &Databa
                         return false;
                     }
                     history.note(&format!("{} is rebuilt", store.role));
-                    if let Err(error) = db.rebuild(store.role).await {
+                    let rebuild = db.rebuild(store.role);
+                    if let Err(error) = call(history, runtime, "rebuild", LONG, rebuild).await {
                         history.note(&format!("the rebuild failed: {error}"));
                     }
                 }
@@ -130,7 +133,8 @@ async fn settle(world: &World, history: &History, runtime: &Runtime, db: &Databa
                 );
                 return false;
             }
-            if let Err(error) = db.retry_parked(parked.role, parked.version).await {
+            let retry = db.retry_parked(parked.role, parked.version);
+            if let Err(error) = call(history, runtime, "retry_parked", USUAL, retry).await {
                 history.note(&format!("a retry failed: {error}"));
             }
         }
