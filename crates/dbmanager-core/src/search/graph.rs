@@ -9,7 +9,7 @@ use std::{
 use futures_util::future::join;
 
 use super::{
-    fuse::{self, LEGS, LegHit, LegList},
+    fuse::{self, LEGS, LegHit, LegList, Ranked},
     hydrate::{self, Ranking},
     leg::{Failure, Leg, MAX_CANDIDATES},
     legs::{ask, ready},
@@ -91,6 +91,26 @@ pub(super) async fn choose_seeds(search: &Search<'_>, others: &[&Leg], titles: &
             named: true,
         };
     }
+    let best = best_hits(search, others, titles).await;
+    let highest = best.first().map_or(0.0, |ranked| ranked.score);
+    let seeds = best
+        .into_iter()
+        .filter(|ranked| ranked.score > 0.0)
+        .map(|ranked| Seed {
+            score: ranked.score / highest,
+            key: NodeKey::new(
+                search.scope[ranked.collection as usize].key.clone(),
+                ranked.id,
+            ),
+        });
+    Seeds {
+        all: seeds.collect(),
+        named: false,
+    }
+}
+
+/// The best hits of the other legs, else the best title matches: only what the query may show.
+async fn best_hits(search: &Search<'_>, others: &[&Leg], titles: &Leg) -> Vec<Ranked> {
     let legs = if others.iter().any(|leg| !leg.hits.is_empty()) {
         others
     } else {
@@ -110,37 +130,21 @@ pub(super) async fn choose_seeds(search: &Search<'_>, others: &[&Leg], titles: &
     // What a store that has caught up has filtered fulfils the filter.
     let fulfilled =
         |leg: &&Leg| leg.hits.is_empty() || leg.filtered && leg.outcome() == LegOutcome::Answered;
-    let best = if search.filter.is_none() || legs.iter().all(fulfilled) {
-        fuse::fuse(search.query.fusion, &lists, MAX_SEEDS)
-    } else {
-        let shown = fulfilling(search, legs, &lists).await;
-        let shows = |hit: &&LegHit| shown.contains(&(hit.collection, Arc::clone(&hit.id)));
-        let hits: Vec<Vec<LegHit>> = legs
-            .iter()
-            .map(|leg| leg.hits.iter().filter(shows).cloned().collect())
-            .collect();
-        let lists: Vec<LegList<'_>> = lists
-            .iter()
-            .zip(&hits)
-            .map(|(list, hits)| LegList { hits, ..*list })
-            .collect();
-        fuse::fuse(search.query.fusion, &lists, MAX_SEEDS)
-    };
-    let highest = best.first().map_or(0.0, |ranked| ranked.score);
-    let seeds = best
-        .into_iter()
-        .filter(|ranked| ranked.score > 0.0)
-        .map(|ranked| Seed {
-            score: ranked.score / highest,
-            key: NodeKey::new(
-                search.scope[ranked.collection as usize].key.clone(),
-                ranked.id,
-            ),
-        });
-    Seeds {
-        all: seeds.collect(),
-        named: false,
+    if search.filter.is_none() || legs.iter().all(fulfilled) {
+        return fuse::fuse(search.query.fusion, &lists, MAX_SEEDS);
     }
+    let shown = fulfilling(search, legs, &lists).await;
+    let shows = |hit: &&LegHit| shown.contains(&(hit.collection, Arc::clone(&hit.id)));
+    let hits: Vec<Vec<LegHit>> = legs
+        .iter()
+        .map(|leg| leg.hits.iter().filter(shows).cloned().collect())
+        .collect();
+    let lists: Vec<LegList<'_>> = lists
+        .iter()
+        .zip(&hits)
+        .map(|(list, hits)| LegList { hits, ..*list })
+        .collect();
+    fuse::fuse(search.query.fusion, &lists, MAX_SEEDS)
 }
 
 /// The best documents that fulfil the filter. A filter may separate tenants: what a document refers
