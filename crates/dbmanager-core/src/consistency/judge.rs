@@ -120,6 +120,8 @@ impl StoreCheck<'_> {
         // one, the store or the authority itself, would keep it.
         let mark = self.room().journal.mark();
         let mendable = found.max(expected).is_none_or(|highest| highest <= mark);
+        // A store that needs a rebuild would not get it.
+        let mendable = mendable && self.receives();
         let truth = match known {
             Known::Document(truth) if self.options.repair && mendable => Some(truth),
             _ => None,
@@ -133,9 +135,13 @@ impl StoreCheck<'_> {
         // Whatever the authority holds by now, the view knows after this.
         self.room().follow_now().await?;
         let mut truths = Vec::with_capacity(ids.len());
+        // What it confirmed before it was opened anew is not believed until that is compared.
+        let in_doubt = self.room().in_doubt(self.store);
         for (id, row) in ids.iter().zip(records) {
             let document = DocumentKey::new(collection.clone(), Arc::clone(id));
-            let truth = match self.room().backlog.newest(&document) {
+            let newest = self.room().backlog.newest(&document);
+            let sent_again = in_doubt && newest.is_some();
+            let truth = match newest {
                 Some(newest) => {
                     let version = newest.version;
                     let state = match newest.content {
@@ -163,11 +169,20 @@ impl StoreCheck<'_> {
                 Known::Document(Truth {
                     version,
                     state,
-                    held: backlog.is_held(self.store.role, &document, version),
+                    held: !sent_again && backlog.is_held(self.store.role, &document, version),
                 })
             }));
         }
         Ok(truths)
+    }
+
+    /// Whether what is written is sent to the store.
+    fn receives(&self) -> bool {
+        let participation = self.room().backlog.participation(self.store.role);
+        matches!(
+            participation,
+            Participation::Full | Participation::Rebuilding
+        )
     }
 
     fn difference(
@@ -186,12 +201,7 @@ impl StoreCheck<'_> {
         if held == Some(&expected) {
             return None;
         }
-        let participation = self.room().backlog.participation(self.store.role);
-        let receives = matches!(
-            participation,
-            Participation::Full | Participation::Rebuilding
-        );
-        if receives && !truth.held {
+        if self.receives() && !truth.held {
             self.summary.pending += 1;
             return None;
         }

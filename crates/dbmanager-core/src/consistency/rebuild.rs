@@ -228,14 +228,15 @@ impl Rebuild {
             )
             .with("first", &different.id));
         }
+        self.check_ours(store, store_id)?;
         // What was copied is in no entry of the journal: from here on the store alone must keep it.
-        backend
-            .as_backend()
-            .sync()
+        // Until now its stamp had no progress, so a copy of it from before this shows.
+        store
+            .stamp(backend.as_backend().as_ref(), copied)
             .await
             .map_err(|e| self.failed(e))?;
         self.check_ours(store, store_id)?;
-        let finished = store.finish_filling(store_id, opening).await;
+        let finished = store.finish_filling(store_id, opening, copied).await;
         if !finished.map_err(|e| self.failed(e))? {
             return Err(Error::new(
                 ErrorKind::Unavailable,

@@ -112,16 +112,15 @@ impl<'a> StoreCheck<'a> {
     /// Collections that the store holds and the catalogue does not know. One whose drop is still
     /// on its way is no difference.
     pub(super) async fn foreign_collections(&mut self) -> Result<()> {
-        let held = self.answer(self.backend().await?.collections().await)?;
-        for key in held {
-            let live = self
-                .room()
-                .collection(&key.name)
-                .is_some_and(|c| c.key == key);
-            let dropping = DocumentKey::new(key.clone(), Arc::from(""));
-            if live || self.room().backlog.newest(&dropping).is_some() {
-                continue;
-            }
+        let mut foreign = self.unknown_collections().await?;
+        if foreign.is_empty() {
+            return Ok(());
+        }
+        // It may have been created by another instance, or dropped after the store was asked.
+        self.room().follow_now().await?;
+        let again = self.unknown_collections().await?;
+        foreign.retain(|key| again.contains(key));
+        for key in foreign {
             let kind = DifferenceKind::ForeignCollection;
             self.report(Difference::new(
                 self.store.role,
@@ -131,6 +130,15 @@ impl<'a> StoreCheck<'a> {
             ));
         }
         Ok(())
+    }
+
+    async fn unknown_collections(&self) -> Result<Vec<CollectionKey>> {
+        let mut held = self.answer(self.backend().await?.collections().await)?;
+        held.retain(|key| {
+            let dropping = DocumentKey::new(key.clone(), Arc::from(""));
+            !self.room().is_live(key) && self.room().backlog.newest(&dropping).is_none()
+        });
+        Ok(held)
     }
 
     pub(super) async fn collection(&mut self, collection: &CollectionKey) -> Result<()> {
@@ -259,7 +267,11 @@ impl<'a> StoreCheck<'a> {
                 record.version,
                 &record.state,
             );
-            if held.as_ref() != Some(&expected) {
+            let document = DocumentKey::new(collection.clone(), Arc::clone(&record.id));
+            // What the authority has yet to receive this store may lack as well.
+            let newest = self.room().backlog.newest(&document);
+            let superseded = newest.is_some_and(|newest| newest.version > record.version);
+            if superseded || held.as_ref() != Some(&expected) {
                 suspects.push(record.id);
             }
         }

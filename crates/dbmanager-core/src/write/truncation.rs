@@ -92,7 +92,7 @@ async fn truncate_round(room: &WriteRoom) -> Result<usize, String> {
     check_openings()?;
     let mut progress = Vec::new();
     for store in confirming(room) {
-        progress.push(make_durable(store, highest, check_openings).await?);
+        progress.extend(make_durable(store, highest, check_openings).await?);
     }
     for versions in versions.chunks(TRANSACTION) {
         check_openings()?;
@@ -153,13 +153,17 @@ fn openings(room: &WriteRoom) -> Vec<Option<u64>> {
 
 /// Makes a store durable and stamps it with its new progress, as the store that it was when the round
 /// began: what was put back or wiped meanwhile must never be stamped with progress that it lacks.
+///
+/// One that is being filled is stamped when it is whole, and not before: no copy of it from before
+/// that may pass for the whole one.
 async fn make_durable(
     store: &Store,
     highest: Version,
     check_openings: impl Fn() -> Result<(), String>,
-) -> Result<(Role, StoreId, Version), String> {
+) -> Result<Option<(Role, StoreId, Version)>, String> {
     let record = store.record();
-    let lacking = lacks_data(record.state) && !store.is_filling(record.store_id);
+    let filling = store.is_filling(record.store_id);
+    let lacking = lacks_data(record.state) && !filling;
     let Some(connected) = store.ready().filter(|_| !lacking) else {
         return Err(format!("{}: it is being looked at", store.role));
     };
@@ -171,10 +175,14 @@ async fn make_durable(
         return Err(format!("{}: it is not what it was", store.role));
     }
     check_openings()?;
+    if filling {
+        let synced = backend.sync().await;
+        return synced.map(|()| None).map_err(|e| describe(store, &e));
+    }
     let version = store.progress_from(&record, highest);
     let stamped = store.stamp_as(&record, backend.as_ref(), version).await;
     stamped.map_err(|e| describe(store, &e))?;
-    Ok((store.role, record.store_id, version))
+    Ok(Some((store.role, record.store_id, version)))
 }
 
 fn describe(store: &Store, error: &BackendError) -> String {

@@ -173,19 +173,23 @@ impl Store {
         }
     }
 
-    /// Records that the store is filled; `false`: it is no longer being filled under this identity,
-    /// or was opened anew since `opening`, and may lack something.
+    /// Records that the store is filled and stamped with this progress; `false`: it is no longer being
+    /// filled under this identity, or was opened anew since `opening`, and may lack something.
     pub(crate) async fn finish_filling(
         &self,
         store_id: StoreId,
         opening: u64,
+        progress: Version,
     ) -> BackendResult<bool> {
         let _one_at_a_time = self.recording.lock().await;
         if !self.is_filling(store_id) || self.opening() != opening {
             return Ok(false);
         }
-        self.put_record(|record| record.state = RosterState::Active)
-            .await?;
+        let filled = |record: &mut RosterRecord| {
+            record.state = RosterState::Active;
+            note_progress(record, store_id, progress);
+        };
+        self.put_record(filled).await?;
         self.stop_filling(store_id);
         Ok(true)
     }
