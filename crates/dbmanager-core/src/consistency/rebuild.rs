@@ -28,6 +28,9 @@ const TRIES: u32 = 5;
 /// The wait between two tries.
 const BETWEEN_TRIES: Duration = Duration::from_secs(1);
 
+/// How often it is looked whether a store is still in doubt.
+const LOOK: Duration = Duration::from_millis(20);
+
 /// A rebuild of one store; does nothing until it is awaited.
 ///
 /// The store gets a new identity and is emptied. From then on the journal keeps every entry until
@@ -344,15 +347,21 @@ impl Rebuild {
         Ok(())
     }
 
-    /// Waits until the store has every live entry up to this version.
+    /// Waits until the store has every live entry up to this version, whatever the one before it had
+    /// confirmed.
     async fn drain(&self, store: &Store, store_id: StoreId, version: Version) -> Result<()> {
         loop {
             let changed = self.room.backlog.changed.notified();
-            if self.room.backlog.is_caught_up_to(self.role, version) {
+            let in_doubt = self.room.in_doubt(store);
+            if !in_doubt && self.room.backlog.is_caught_up_to(self.role, version) {
                 return Ok(());
             }
             self.check_ours(store, store_id)?;
-            changed.await;
+            if in_doubt {
+                self.room.rest(LOOK).await;
+            } else {
+                changed.await;
+            }
         }
     }
 }
