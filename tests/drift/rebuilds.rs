@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::{
     common::{Mode, Rig, eventually},
-    corpus::{Ledger, drained, state},
+    corpus::{Ledger, check, drained, state},
 };
 
 /// Above one page of a rebuild.
@@ -75,6 +75,40 @@ async fn what_is_refused_for_good_is_not_tried_again() {
     vector.set(Mode::Up);
     db.rebuild(Role::Vector).await.unwrap();
     ledger.assert_sound(&db).await;
+}
+
+/// Be it that it was parked, or given up.
+#[tokio::test(start_paused = true)]
+async fn single_documents_that_are_refused_do_not_stop_a_rebuild_and_are_parked() {
+    for gives_up in [false, true] {
+        let rig = Rig::new();
+        let (db, _) = filled(&rig).await;
+        let vector = rig.switch(Role::Vector);
+        vector.set(Mode::RefuseBatch);
+        let poison = Document::new("poison").text("harbour");
+        db.store_document("c", poison).await.unwrap();
+        eventually("it is parked", || db.parked_writes().len() == 1).await;
+        if gives_up {
+            let version = db.parked_writes()[0].version;
+            db.give_up_parked(Role::Vector, version).await.unwrap();
+            drained(&db).await;
+        }
+        for _ in 0..2 {
+            let rebuilt = db.rebuild(Role::Vector).await.unwrap();
+            let counts = (rebuilt.documents, rebuilt.tombstones, rebuilt.refused);
+            assert_eq!(counts, (DOCUMENTS - 1, 1, 1));
+            assert_ne!(state(&db, Role::Vector), RosterState::NeedsRebuild);
+            let parked = db.parked_writes();
+            assert_eq!(parked.len(), 1, "{parked:?}");
+            assert_eq!(parked[0].id.as_deref(), Some("poison"));
+        }
+        vector.set(Mode::Up);
+        let version = db.parked_writes()[0].version;
+        db.retry_parked(Role::Vector, version).await.unwrap();
+        drained(&db).await;
+        assert_eq!(state(&db, Role::Vector), RosterState::Active);
+        assert!(check(&db).await.is_consistent());
+    }
 }
 
 /// The authority lacks them, so that only the journal can bring them.

@@ -26,6 +26,17 @@ pub(super) struct Truth {
     held: bool,
 }
 
+impl Truth {
+    /// Of a document that no store has to receive any more.
+    pub(super) fn held(version: Version, state: DocumentState) -> Self {
+        Self {
+            version,
+            state,
+            held: true,
+        }
+    }
+}
+
 /// What journal and authority know of a document.
 enum Known {
     Document(Truth),

@@ -36,7 +36,7 @@ impl StoreCheck<'_> {
                     Some((at, document, truth?))
                 })
                 .collect();
-            let outcome = self.write_again(wanted).await;
+            let outcome = write_again(&self.options.room, wanted).await;
             let mut failed = None;
             match outcome {
                 Ok(answers) => {
@@ -56,31 +56,36 @@ impl StoreCheck<'_> {
         }
         Ok(())
     }
-
-    /// In a task of its own, as any write: whoever drops the comparison must leave no entry that
-    /// only the journal knows, and no document whose truncation is held.
-    async fn write_again(&self, wanted: Vec<Wanted>) -> Result<Vec<(usize, Result<bool>)>> {
-        if wanted.is_empty() {
-            return Ok(Vec::new());
-        }
-        let room = Arc::clone(&self.options.room);
-        let task = self.room().runtime.spawn(async move {
-            let documents: Vec<_> = wanted.iter().map(|(_, key, _)| key.clone()).collect();
-            // From here on nothing newer can be truncated unseen between the reading and the
-            // append.
-            documents.iter().for_each(|key| room.backlog.pin(key));
-            let appended = append_again(&room, wanted).await;
-            documents.iter().for_each(|key| room.backlog.unpin(key));
-            appended
-        });
-        task.await.unwrap_or_else(|lost| {
-            Err(Error::new(ErrorKind::Internal, "a repair ended early").with_source(lost))
-        })
-    }
 }
 
 /// A document to write again; the number tells whoever asked which it was.
-type Wanted = (usize, DocumentKey, Truth);
+pub(super) type Wanted = (usize, DocumentKey, Truth);
+
+/// Writes each document again, in a task of its own as any write: whoever drops the comparison must
+/// leave no entry that only the journal knows, and no document whose truncation is held.
+///
+/// Answers for each whether it was appended: not if a newer version has come meanwhile.
+pub(super) async fn write_again(
+    room: &Arc<WriteRoom>,
+    wanted: Vec<Wanted>,
+) -> Result<Vec<(usize, Result<bool>)>> {
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    let runtime = room.runtime.clone();
+    let room = Arc::clone(room);
+    let task = runtime.spawn(async move {
+        let documents: Vec<_> = wanted.iter().map(|(_, key, _)| key.clone()).collect();
+        // From here on nothing newer can be truncated unseen between the reading and the append.
+        documents.iter().for_each(|key| room.backlog.pin(key));
+        let appended = append_again(&room, wanted).await;
+        documents.iter().for_each(|key| room.backlog.unpin(key));
+        appended
+    });
+    task.await.unwrap_or_else(|lost| {
+        Err(Error::new(ErrorKind::Internal, "a repair ended early").with_source(lost))
+    })
+}
 
 /// Appends each document as a new version of the same content, unless a newer one has come
 /// meanwhile: then that one mends the store. Answers for each whether it was appended.

@@ -2,6 +2,7 @@
 
 mod authority;
 mod check;
+mod copy;
 mod drift;
 mod judge;
 mod mend;

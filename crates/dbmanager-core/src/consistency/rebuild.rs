@@ -10,23 +10,13 @@ use super::{
 };
 use crate::{
     BoxFuture, Error, ErrorKind, Result,
-    backend::{
-        ApplyRequest, BackendResult, CreateCollectionRequest, DocumentState, DropCollectionRequest,
-        Mutation, StoredRecord,
-    },
+    backend::{BackendError, DropCollectionRequest},
     journal::{RosterRecord, RosterState},
-    model::{Collection, Role, StoreId, Version},
+    model::{Role, StoreId, Version},
     read::read_error,
     roster::Store,
     write::{WriteRoom, journal_error},
 };
-
-/// Documents copied at once.
-const PAGE: usize = 500;
-/// Tries per page before the rebuild gives up; each is behind the store's own resilience.
-const TRIES: u32 = 5;
-/// The wait between two tries.
-const BETWEEN_TRIES: Duration = Duration::from_secs(1);
 
 /// How often it is looked whether a store is still in doubt.
 const LOOK: Duration = Duration::from_millis(20);
@@ -38,12 +28,17 @@ const LOOK: Duration = Duration::from_millis(20);
 /// journal's entries are drained up to the last one written by then, and the store is compared and
 /// made durable; what is written after that is pending, as at any store. Only then it acknowledges
 /// writes again.
+///
+/// Single documents that the store refuses for good do not stop it: they are parked, as in a write;
+/// one that the journal had let go of gets a new version for that. More than 100 of them, and the
+/// rebuild fails.
+///
 /// A rebuild that fails leaves the store as `NeedsRebuild`. There is one rebuild of a store at a time.
 #[must_use = "nothing is rebuilt until it is awaited"]
 pub struct Rebuild {
-    room: Arc<WriteRoom>,
-    role: Role,
-    progress: Option<OnProgress>,
+    pub(super) room: Arc<WriteRoom>,
+    pub(super) role: Role,
+    pub(super) progress: Option<OnProgress>,
 }
 
 /// What a rebuild did.
@@ -56,6 +51,9 @@ pub struct RebuildReport {
     pub documents: u64,
     /// Tombstones copied.
     pub tombstones: u64,
+    /// Documents that the store refused for good. They are parked: see
+    /// [`parked_writes`](crate::DatabaseManager::parked_writes).
+    pub refused: u64,
 }
 
 impl std::fmt::Debug for Rebuild {
@@ -96,7 +94,7 @@ impl Rebuild {
         self
     }
 
-    fn failed(&self, error: crate::backend::BackendError) -> Error {
+    pub(super) fn failed(&self, error: BackendError) -> Error {
         read_error(self.role, error)
     }
 
@@ -132,7 +130,7 @@ impl Rebuild {
     /// # Errors
     /// The manager is closed, or has left the store to another one meanwhile, be it that it is the
     /// sender again. A lease that has run out and is renewed is no reason to copy all of it again.
-    fn check_ours(&self, store: &Store, store_id: StoreId) -> Result<()> {
+    pub(super) fn check_ours(&self, store: &Store, store_id: StoreId) -> Result<()> {
         self.room.check_open()?;
         if store.is_filling(store_id) {
             return Ok(());
@@ -206,6 +204,7 @@ impl Rebuild {
             store_id,
             documents: 0,
             tombstones: 0,
+            refused: 0,
         };
         let start = self.room.journal.mark();
         for collection in self.room.collections() {
@@ -248,103 +247,6 @@ impl Rebuild {
             .with_role(self.role));
         }
         Ok(report)
-    }
-
-    /// Copies what was written up to `start`. What came later the journal keeps and sends: were it
-    /// copied too, ids that ascend with time would keep a slow store from ever reaching the end.
-    async fn copy(
-        &self,
-        store: &Arc<Store>,
-        collection: &Collection,
-        start: Version,
-        report: &mut RebuildReport,
-    ) -> Result<()> {
-        let mut after: Option<Arc<str>> = None;
-        let mut done = 0;
-        loop {
-            self.check_ours(store, report.store_id)?;
-            let mut page = self
-                .room
-                .authority_page(&collection.key, after.clone(), PAGE)
-                .await?;
-            let Some(last) = page.last() else {
-                return Ok(());
-            };
-            after = Some(Arc::clone(&last.id));
-            // Of what the journal has not issued it has nothing to send.
-            let issued = self.room.journal.mark();
-            page.retain(|record| record.version <= start || record.version > issued);
-            if page.is_empty() {
-                continue;
-            }
-            for record in &page {
-                match record.state {
-                    DocumentState::Live(_) => report.documents += 1,
-                    DocumentState::Deleted => report.tombstones += 1,
-                }
-            }
-            done += page.len() as u64;
-            self.apply(store, collection, page).await?;
-            if let Some(progress) = &self.progress {
-                let name = Arc::clone(&collection.key.name);
-                progress(Progress::new(self.role, name, done));
-            }
-        }
-    }
-
-    /// Applies a page, trying again what fails for a passing reason.
-    async fn apply(
-        &self,
-        store: &Arc<Store>,
-        collection: &Collection,
-        page: Vec<StoredRecord>,
-    ) -> Result<()> {
-        let mutations: Arc<[Mutation]> = page
-            .into_iter()
-            .map(|record| match record.state {
-                DocumentState::Live(content) => {
-                    Mutation::upsert(record.id, record.version, content)
-                }
-                DocumentState::Deleted => Mutation::delete(record.id, record.version),
-            })
-            .collect();
-        let mut tries = 1;
-        loop {
-            match self.apply_once(store, collection, &mutations).await {
-                Ok(()) => return Ok(()),
-                Err(error) if error.is_transient() && tries < TRIES => {
-                    store.note_failure(&error);
-                    tries += 1;
-                    self.room.runtime.sleep(BETWEEN_TRIES).await;
-                }
-                Err(error) => return Err(self.failed(error)),
-            }
-        }
-    }
-
-    async fn apply_once(
-        &self,
-        store: &Arc<Store>,
-        collection: &Collection,
-        mutations: &Arc<[Mutation]>,
-    ) -> BackendResult<()> {
-        // So that a drop is sent before this, and then seen here, or after it.
-        let _turn = store.turn().await;
-        if !self.room.is_live(&collection.key) {
-            return Ok(());
-        }
-        let backend = store.connect().await?.as_backend();
-        let epoch = self.room.journal.epoch();
-        let create = CreateCollectionRequest::new(collection.clone(), epoch);
-        backend.create_collection(create).await?;
-        let size = backend.capabilities().max_batch.max(1);
-        for chunk in mutations.chunks(size) {
-            let request = ApplyRequest::new(collection.key.clone(), epoch, chunk);
-            for result in backend.apply(request).await? {
-                result?;
-            }
-        }
-        Ok(())
     }
 
     /// Waits until the store has every live entry up to this version, whatever the one before it had
