@@ -274,10 +274,11 @@ impl Journal for PostgresJournal {
     }
 
     async fn close(&self) -> JournalResult<()> {
-        if self.engine.is_closed() {
-            return Ok(());
-        }
-        let released = self.engine.release().await;
+        // Each step can be repeated: whoever closes again waits for what the first one waits for.
+        let released = match self.engine.is_closed() {
+            true => Ok(()),
+            false => self.engine.release().await,
+        };
         self.engine.set_closed();
         let _last_group = self.engine.leading.lock().await;
         drop(

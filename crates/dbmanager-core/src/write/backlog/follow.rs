@@ -109,6 +109,9 @@ impl Backlog {
         for entry in parked {
             self.mark_parked(role, entry);
         }
+        // A sender may have parked one of them after the marks were read: it is sent, and parked,
+        // again.
+        self.lock().requeue(slot(role));
         self.after_change(role);
     }
 

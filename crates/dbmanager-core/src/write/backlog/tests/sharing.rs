@@ -68,3 +68,16 @@ fn one_that_does_not_send_keeps_no_list_of_what_may_go() {
     backlog.set_sending(true);
     assert_eq!(candidates(&backlog), [4]);
 }
+
+/// A sender that reads its view anew while it parks something.
+#[test]
+fn a_mark_that_the_journal_did_not_have_yet_is_set_again_by_sending() {
+    let backlog = backlog();
+    insert(&backlog, &[(1, "a"), (2, "b")]);
+    assert_eq!(ids(&backlog, Role::Vector, ALL), ["a", "b"]);
+    for (id, number) in [("a", 1), ("b", 2)] {
+        sent(&backlog, Role::Vector, id, number, Sent::Parked("x".into()));
+    }
+    backlog.replace_parked(Role::Vector, &[parked(2)]);
+    assert_eq!(ids(&backlog, Role::Vector, ALL), ["a"]);
+}
