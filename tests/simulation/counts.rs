@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-/// What must happen in a hundred seeds.
-const COMMON: [&str; 25] = [
+/// What must happen in a few hundred seeds: the rarest of it does about 17 times in a thousand.
+const COMMON: [&str; 27] = [
     "answers swallowed",
     "clock",
+    "copied",
     "degraded search",
     "delayed",
     "disabled",
@@ -21,6 +22,7 @@ const COMMON: [&str; 25] = [
     "parked",
     "poison",
     "power lost in a write",
+    "put back",
     "read-only journal",
     "refused before",
     "requests swallowed",
@@ -30,13 +32,12 @@ const COMMON: [&str; 25] = [
     "well",
     "whole search",
 ];
-/// What must happen in a thousand: only operators do it.
+/// What must happen in thousands: only operators do it, the rarest about 3 times in a thousand.
 const RARE: [&str; 3] = ["rebuild", "repair", "store replaced"];
 
-/// Seeds from which on the counts are judged: one alone may well be over before anything was
-/// written.
-const JUDGED_FROM: u64 = 100;
-const RARE_FROM: u64 = 1_000;
+/// Seeds from which on the counts are judged: with fewer, what is rare may well not happen.
+const JUDGED_FROM: u64 = 300;
+const RARE_FROM: u64 = 5_000;
 /// Of how many places one may have a history that is too large to be judged.
 const TOO_LARGE: u64 = 100;
 

@@ -18,13 +18,15 @@ use dbmanager_core::{
     model::{CollectionKey, OperationId, OperationStatus, Role},
 };
 
+use futures_util::future::join;
+
 use super::{
     calls::{LONG, USUAL, call},
     history::History,
     operation::{Expected, Kind, Operation, Outcome, Place},
     rest::{client, places, read_everything, write_everything},
     run::open_manager,
-    world::World,
+    world::{Site, World},
 };
 
 /// How long catching up may take on the simulated clock.
@@ -49,14 +51,14 @@ pub async fn judge(world: World, history: History, runtime: Runtime, mut random:
         site.restart(&history);
     }
     runtime.sleep(LAST_ARRIVAL).await;
-    if !settle(&world, &history, &runtime, &db).await {
+    if !settle(&world, &history, &runtime, &db, &mut random).await {
         return 0;
     }
     resolve(&history, &runtime, &db).await;
     compare(&world, &history, &runtime, &db).await;
     // What nobody has written to since can hide that nothing goes on there.
     write_everything(&history, &runtime, &db).await;
-    if !settle(&world, &history, &runtime, &db).await {
+    if !settle(&world, &history, &runtime, &db, &mut random).await {
         return 0;
     }
     compare(&world, &history, &runtime, &db).await;
@@ -86,8 +88,39 @@ async fn compare(world: &World, history: &History, runtime: &Runtime, db: &Datab
     }
 }
 
+/// Rebuilds a store. A copy of it from that time may be put back after it.
+async fn rebuild(
+    site: &Site,
+    history: &History,
+    runtime: &Runtime,
+    db: &DatabaseManager,
+    random: &mut Seeded,
+) {
+    let within = *random.pick(&[10, 100, 1_000]);
+    let moment = Duration::from_millis(random.below(within) as u64);
+    let copying = async {
+        runtime.sleep(moment).await;
+        site.make_copy(history);
+    };
+    let rebuilding = call(history, runtime, "rebuild", LONG, db.rebuild(site.role));
+    let (rebuilt, ()) = join(rebuilding, copying).await;
+    if let Err(error) = rebuilt {
+        history.note(&format!("the rebuild failed: {error}"));
+    } else if random.below(3) == 0 && site.put_back(history) {
+        history.count("put back", 1);
+        history.note(&format!("{} is put back to its rebuild", site.role));
+        runtime.sleep(LAST_ARRIVAL).await;
+    }
+}
+
 /// Does what an operator does, until every store has everything.
-async fn settle(world: &World, history: &History, runtime: &Runtime, db: &DatabaseManager) -> bool {
+async fn settle(
+    world: &World,
+    history: &History,
+    runtime: &Runtime,
+    db: &DatabaseManager,
+    random: &mut Seeded,
+) -> bool {
     let begun = runtime.monotonic();
     loop {
         let health = db.health();
@@ -107,10 +140,7 @@ async fn settle(world: &World, history: &History, runtime: &Runtime, db: &Databa
                         return false;
                     }
                     history.note(&format!("{} is rebuilt", store.role));
-                    let rebuild = db.rebuild(store.role);
-                    if let Err(error) = call(history, runtime, "rebuild", LONG, rebuild).await {
-                        history.note(&format!("the rebuild failed: {error}"));
-                    }
+                    rebuild(site, history, runtime, db, random).await;
                 }
                 state => {
                     history.violate(

@@ -5,7 +5,7 @@ use dbmanager_core::{
     backend::{DocumentState, Head, Mutation},
     conformance::simulation::Applied,
     journal::RosterState,
-    model::{CollectionKey, Role, Version},
+    model::{CollectionKey, Role, StoreId, Version},
 };
 
 use super::{history::History, operation::number_of};
@@ -54,6 +54,11 @@ impl History {
     pub fn is_left_over(&self, role: Role, collection: &CollectionKey) -> bool {
         let key = (role, collection.clone());
         self.lock().left_over.contains(&key)
+    }
+
+    /// Which store was stamped last in this role.
+    pub fn stamped_as(&self, role: Role) -> Option<StoreId> {
+        self.lock().stamps.get(&role).copied()
     }
 
     /// The store lost what it had not made durable, was wiped or was replaced.

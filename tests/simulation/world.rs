@@ -18,7 +18,7 @@ use dbmanager_core::{
     },
     journal::JournalSource,
     memory::{MemoryFactory, MemoryPlace},
-    model::{Level, Role},
+    model::{Level, Role, StoreId},
 };
 
 use super::history::History;
@@ -34,6 +34,13 @@ pub enum Durability {
     Never,
 }
 
+/// An older state of a store.
+struct StoreCopy {
+    /// Which store it was then.
+    store: Option<StoreId>,
+    place: MemoryPlace,
+}
+
 /// One store, its disk and the way to it. Clones are the same store.
 #[derive(Clone)]
 pub struct Site {
@@ -42,6 +49,7 @@ pub struct Site {
     pub durability: Durability,
     place: MemoryPlace,
     durable: MemoryPlace,
+    copy: Arc<Mutex<Option<StoreCopy>>>,
     /// Whether something has happened after which the store may rightly need a rebuild.
     pub may_need_rebuild: Arc<AtomicBool>,
     enabled: Arc<AtomicBool>,
@@ -76,6 +84,7 @@ impl Site {
             durability,
             place,
             durable,
+            copy: Arc::default(),
             may_need_rebuild: Arc::new(AtomicBool::new(false)),
             enabled: Arc::new(AtomicBool::new(false)),
         }
@@ -101,6 +110,33 @@ impl Site {
         }
         history.lost_state(self.role);
         self.allow_rebuild();
+    }
+
+    /// Copies the store as it is.
+    pub fn make_copy(&self, history: &History) {
+        let place = MemoryPlace::new();
+        place.restore(&self.place);
+        let store = history.stamped_as(self.role);
+        let copy = StoreCopy { store, place };
+        *self.copy.lock().unwrap_or_else(PoisonError::into_inner) = Some(copy);
+    }
+
+    /// Puts the store back to the copy that was made of it; whether there was one. A copy from before
+    /// a rebuild is of another store, which nobody takes for this one.
+    pub fn put_back(&self, history: &History) -> bool {
+        let copy = self.copy.lock();
+        let copy = copy.unwrap_or_else(PoisonError::into_inner).take();
+        let Some(copy) = copy.filter(|copy| copy.store == history.stamped_as(self.role)) else {
+            return false;
+        };
+        self.link.restart();
+        self.place.restore(&copy.place);
+        if self.durability == Durability::OnSync {
+            self.durable.restore(&copy.place);
+        }
+        history.lost_state(self.role);
+        self.allow_rebuild();
+        true
     }
 
     pub fn allow_rebuild(&self) {
@@ -258,7 +294,7 @@ impl World {
         let site = random.pick(&self.sites).clone();
         let role = site.role;
         let link = &site.link;
-        let (kind, what) = match random.below(16) {
+        let (kind, what) = match random.below(19) {
             0..5 => {
                 let rate = *random.pick(&[0.02, 0.1, 0.25]);
                 let seconds = *random.pick(&[1, 10, 60]);
@@ -296,7 +332,16 @@ impl World {
                 site.poison(true);
                 ("poison", format!("{role} refuses poison"))
             }
-            _ => self.disturb_machine(random),
+            15 => self.disturb_machine(random),
+            // A lost authority is restored from a backup, which is another story.
+            _ if role == Role::Relational => return,
+            16 if site.put_back(&self.history) => {
+                ("put back", format!("{role} is put back to its copy"))
+            }
+            _ => {
+                site.make_copy(&self.history);
+                ("copied", format!("{role} is copied"))
+            }
         };
         self.history.count(kind, 1);
         self.simulation.note(what);
