@@ -236,8 +236,13 @@ impl History {
         let problem = {
             let mut inner = self.lock();
             let moment = inner.tick();
+            let repaired = inner.repaired.is_some();
             let operation = &mut inner.operations[number];
-            let other_version = operation.version.is_some_and(|known| known != version);
+            // Before its answer it may have been seen as a repair had written it again.
+            let seen_only = repaired && operation.outcome == Outcome::Unknown;
+            let other_version = operation
+                .version
+                .is_some_and(|known| known != version && !(seen_only && known > version));
             let other_id =
                 operation_id.is_some_and(|id| operation.accepted_as.is_some_and(|o| o != id));
             let problem = if other_version || other_id {
