@@ -9,7 +9,7 @@ use std::{
 use dbmanager_core::{
     DatabaseManager, ErrorKind,
     journal::RosterState,
-    model::{Document, Role},
+    model::{Document, Level, Role},
 };
 use tokio::time::Instant;
 
@@ -77,20 +77,25 @@ async fn what_is_refused_for_good_is_not_tried_again() {
     ledger.assert_sound(&db).await;
 }
 
-/// Be it that it was parked, or given up.
+/// Be it that it was parked, or given up, and let go of by the journal or not.
 #[tokio::test(start_paused = true)]
 async fn single_documents_that_are_refused_do_not_stop_a_rebuild_and_are_parked() {
-    for gives_up in [false, true] {
+    for (gives_up, lets_go) in [(false, false), (true, false), (true, true)] {
         let rig = Rig::new();
         let (db, _) = filled(&rig).await;
         let vector = rig.switch(Role::Vector);
         vector.set(Mode::RefuseBatch);
+        let mut graph = Some(rig.switch(Role::Graph).freeze().await);
         let poison = Document::new("poison").text("harbour");
-        db.store_document("c", poison).await.unwrap();
+        let write = db.store_document("c", poison);
+        write.level(Level::One).await.unwrap();
         eventually("it is parked", || db.parked_writes().len() == 1).await;
         if gives_up {
             let version = db.parked_writes()[0].version;
             db.give_up_parked(Role::Vector, version).await.unwrap();
+        }
+        if lets_go {
+            drop(graph.take());
             drained(&db).await;
         }
         for _ in 0..2 {
@@ -103,6 +108,7 @@ async fn single_documents_that_are_refused_do_not_stop_a_rebuild_and_are_parked(
             assert_eq!(parked[0].id.as_deref(), Some("poison"));
         }
         vector.set(Mode::Up);
+        drop(graph);
         let version = db.parked_writes()[0].version;
         db.retry_parked(Role::Vector, version).await.unwrap();
         drained(&db).await;

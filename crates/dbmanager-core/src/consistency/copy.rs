@@ -21,10 +21,10 @@ use crate::{
 
 /// Documents copied at once.
 const PAGE: usize = 500;
-/// Tries per page before the rebuild gives up; each is behind the store's own resilience.
-const TRIES: u32 = 5;
+/// Tries before the rebuild gives up; each is behind the store's own resilience.
+pub(super) const TRIES: u32 = 5;
 /// The wait between two tries.
-const BETWEEN_TRIES: Duration = Duration::from_secs(1);
+pub(super) const BETWEEN_TRIES: Duration = Duration::from_secs(1);
 /// Documents that the store may refuse for good: with more of them it is not the documents.
 const REFUSED: u64 = 100;
 
@@ -87,14 +87,22 @@ impl Rebuild {
                 }
                 continue;
             };
+            let document = DocumentKey::new(collection.key.clone(), mutation.id);
+            let newest = self.room.backlog.newest(&document);
+            if newest
+                .as_ref()
+                .is_some_and(|n| n.version > mutation.version)
+            {
+                // The store may well take that one.
+                continue;
+            }
             report.refused += 1;
             if report.refused > REFUSED {
                 let failed = self.failed(error).with("refused", report.refused);
-                return Err(failed.with("last", &mutation.id));
+                return Err(failed.with("last", &document.id));
             }
-            let document = DocumentKey::new(collection.key.clone(), mutation.id);
             // Only an entry of the journal can be parked.
-            if self.room.backlog.newest(&document).is_none() {
+            if newest.is_none() {
                 let truth = Truth::held(mutation.version, mutation.state);
                 unknown.push((unknown.len(), document, truth));
             }

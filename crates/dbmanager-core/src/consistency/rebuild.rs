@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::{
     check::CheckConsistency,
+    copy::{BETWEEN_TRIES, TRIES},
     report::{OnProgress, Progress},
 };
 use crate::{
@@ -14,7 +15,7 @@ use crate::{
     journal::{RosterRecord, RosterState},
     model::{Role, StoreId, Version},
     read::read_error,
-    roster::Store,
+    roster::{Store, is_same},
     write::{WriteRoom, journal_error},
 };
 
@@ -192,7 +193,7 @@ impl Rebuild {
             .stamp(backend.as_ref(), Version::ZERO)
             .await
             .map_err(|e| self.failed(e))?;
-        self.room.backlog.clear_parked(self.role);
+        self.room.backlog.forget_refusals(self.role);
         store.begin_filling(new.store_id);
         store.want_reconcile();
         self.room.refresh_participation(store);
@@ -213,7 +214,7 @@ impl Rebuild {
         // Not until nothing is left: writes go on, and a store may never get ahead of them.
         let copied = self.room.journal.mark();
         self.drain(store, store_id, copied).await?;
-        let backend = store.connect().await.map_err(|e| self.failed(e))?;
+        store.connect().await.map_err(|e| self.failed(e))?;
         let opening = store.opening();
         let compared = CheckConsistency::new(Arc::clone(&self.room))
             .role(self.role)
@@ -230,28 +231,48 @@ impl Rebuild {
             )
             .with("first", &different.id));
         }
-        self.check_ours(store, store_id)?;
-        // What was copied is in no entry of the journal: from here on the store alone must keep it.
-        // Until now its stamp had no progress, so a copy of it from before this shows.
-        store
-            .stamp(backend.as_backend().as_ref(), copied)
-            .await
-            .map_err(|e| self.failed(e))?;
-        self.check_ours(store, store_id)?;
-        let finished = store.finish_filling(store_id, opening, copied).await;
-        if !finished.map_err(|e| self.failed(e))? {
-            return Err(Error::new(
-                ErrorKind::Unavailable,
-                "the store was opened anew meanwhile and may have lost what was copied",
-            )
-            .with_role(self.role));
-        }
+        self.finish(store, store_id, opening, copied).await?;
         Ok(report)
+    }
+
+    /// Stamps the store that was filled and compared, and counts it again. What was copied is in no
+    /// entry of the journal: from here on the store alone must keep it. Until now its stamp had no
+    /// progress, so a copy of it from before this shows.
+    ///
+    /// # Errors
+    /// It was opened anew since, or is not what it was any more: a stamp would make it look whole.
+    async fn finish(
+        &self,
+        store: &Store,
+        store_id: StoreId,
+        opening: u64,
+        progress: Version,
+    ) -> Result<()> {
+        let backend = store.connect().await.map_err(|e| self.failed(e))?;
+        let backend = backend.as_backend();
+        let record = store.record();
+        let held = backend.read_stamp().await.map_err(|e| self.failed(e))?;
+        if !is_same(held.as_ref(), &record) {
+            store.want_verification();
+        }
+        self.check_ours(store, store_id)?;
+        if store.trusted_opening() == Some(opening) {
+            let stamped = store.stamp_as(&record, backend.as_ref(), progress).await;
+            stamped.map_err(|e| self.failed(e))?;
+            self.check_ours(store, store_id)?;
+            let finished = store.finish_filling(store_id, opening, progress).await;
+            if finished.map_err(|e| self.failed(e))? {
+                return Ok(());
+            }
+        }
+        let message = "the store was opened anew meanwhile and may have lost what was copied";
+        Err(Error::new(ErrorKind::Unavailable, message).with_role(self.role))
     }
 
     /// Waits until the store has every live entry up to this version, whatever the one before it had
     /// confirmed.
     async fn drain(&self, store: &Store, store_id: StoreId, version: Version) -> Result<()> {
+        let mut tries = 1;
         loop {
             let changed = self.room.backlog.changed.notified();
             let in_doubt = self.room.in_doubt(store);
@@ -259,10 +280,18 @@ impl Rebuild {
                 return Ok(());
             }
             self.check_ours(store, store_id)?;
-            if in_doubt {
-                self.room.rest(LOOK).await;
-            } else {
+            if !in_doubt {
                 changed.await;
+                continue;
+            }
+            // Opening it wakes its sender, which compares it.
+            match store.connect().await {
+                Ok(_) => self.room.rest(LOOK).await,
+                Err(error) if error.is_transient() && tries < TRIES => {
+                    tries += 1;
+                    self.room.rest(BETWEEN_TRIES).await;
+                }
+                Err(error) => return Err(self.failed(error)),
             }
         }
     }

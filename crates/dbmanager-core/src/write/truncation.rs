@@ -176,6 +176,10 @@ async fn make_durable(
     }
     check_openings()?;
     if filling {
+        if held.is_some_and(|held| held.progress > Version::ZERO) {
+            // Whole, and about to count again: from its stamp on progress is recorded.
+            return Err(format!("{}: its rebuild is ending", store.role));
+        }
         let synced = backend.sync().await;
         return synced.map(|()| None).map_err(|e| describe(store, &e));
     }

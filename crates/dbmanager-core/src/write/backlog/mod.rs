@@ -279,11 +279,22 @@ impl Backlog {
         keys
     }
 
-    /// Forgets every parked mark of a store, which is about to be filled anew.
-    pub(crate) fn clear_parked(&self, role: Role) {
+    /// Forgets every parked mark of a store.
+    fn clear_parked(&self, role: Role) {
         let mut inner = self.lock();
         for document in inner.documents.values_mut() {
             document.progress[slot(role)].parked = None;
+        }
+    }
+
+    /// Forgets what the store has refused, and what it was to go without for that: it is another one
+    /// now.
+    pub(crate) fn forget_refusals(&self, role: Role) {
+        let mut inner = self.lock();
+        for document in inner.documents.values_mut() {
+            let progress = &mut document.progress[slot(role)];
+            progress.parked = None;
+            progress.given_up = Version::ZERO;
         }
     }
 

@@ -199,8 +199,8 @@ impl WriteRoom {
         }
         if record.store_id != store.store_id() {
             // Another store, or the same one filled anew: what was confirmed of it is void.
+            self.backlog.forget_refusals(record.role);
             self.backlog.forget_confirmations(record.role);
-            self.backlog.clear_parked(record.role);
         }
         store.follow_record(record);
         self.refresh_participation(store);
