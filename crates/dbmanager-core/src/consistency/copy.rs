@@ -198,8 +198,9 @@ fn refused(result: BackendResult<()>) -> BackendResult<Option<BackendError>> {
 }
 
 fn mutation(record: StoredRecord) -> Mutation {
-    match record.state {
-        DocumentState::Live(content) => Mutation::upsert(record.id, record.version, content),
-        DocumentState::Deleted => Mutation::delete(record.id, record.version),
+    Mutation {
+        id: record.id,
+        version: record.version,
+        state: record.state,
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     Result,
     backend::{BackendErrorKind, DocumentState, Fingerprint, Head, IdsRequest},
     model::{CollectionKey, ContentHash, Role, Version},
-    write::{DocumentKey, Participation, journal_error},
+    write::{DocumentKey, journal_error},
 };
 
 /// How often a document that is being written is looked at again.
@@ -189,11 +189,8 @@ impl StoreCheck<'_> {
 
     /// Whether what is written is sent to the store.
     fn receives(&self) -> bool {
-        let participation = self.room().backlog.participation(self.store.role);
-        matches!(
-            participation,
-            Participation::Full | Participation::Rebuilding
-        )
+        let backlog = &self.room().backlog;
+        backlog.participation(self.store.role).is_sent_to()
     }
 
     fn difference(

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{WriteRoom, backlog::Participation};
+use super::WriteRoom;
 use crate::{
     backend::BackendError,
     journal::TruncateRequest,
@@ -135,13 +135,7 @@ async fn candidates(room: &WriteRoom) -> Vec<Version> {
 
 /// The stores that confirm, as of each step.
 fn confirming(room: &WriteRoom) -> impl Iterator<Item = &Arc<Store>> {
-    let confirms = |store: &&Arc<Store>| {
-        let participation = room.backlog.participation(store.role);
-        matches!(
-            participation,
-            Participation::Full | Participation::Rebuilding
-        )
-    };
+    let confirms = |store: &&Arc<Store>| room.backlog.participation(store.role).is_sent_to();
     room.stores.iter().filter(confirms)
 }
 
@@ -209,7 +203,7 @@ mod tests {
         model::{CollectionOptions, Level},
         write::{
             WriteParts, WriteSettings,
-            backlog::{DocumentKey, Sent},
+            backlog::{DocumentKey, Participation, Sent},
         },
     };
 

@@ -46,7 +46,8 @@ pub(crate) enum Participation {
 }
 
 impl Participation {
-    pub(super) fn is_sent_to(self) -> bool {
+    /// Whether what is written is sent to the store, which confirms it.
+    pub(crate) fn is_sent_to(self) -> bool {
         matches!(self, Self::Full | Self::Rebuilding)
     }
 
