@@ -64,11 +64,14 @@ fn attempt(seed: u64) -> Result<Counts, String> {
     };
     match violation {
         None => Ok(counts),
-        Some(violation) => Err(format!(
-            "{}\n\nseed {seed}: {violation}\n\
-             DBMANAGER_SIM_START={seed} DBMANAGER_SIM_SEEDS=1 cargo test --test simulation seeds",
-            notes.join("\n")
-        )),
+        // First too, for whoever keeps only the beginning of a long output.
+        Some(violation) => {
+            let summary = format!(
+                "seed {seed}: {violation}\n\
+                 DBMANAGER_SIM_START={seed} DBMANAGER_SIM_SEEDS=1 cargo test --test simulation seeds"
+            );
+            Err(format!("{summary}\n\n{}\n\n{summary}", notes.join("\n")))
+        }
     }
 }
 

@@ -56,6 +56,8 @@ impl Operator {
             // Errors say that a store could not be reached, or that there is nothing to do.
             match self.random.below(6) {
                 0 => {
+                    // What the store refuses is written again, so that it can be parked.
+                    self.history.repairing();
                     (self.rebuilding)(role);
                     self.rebuild(role).await;
                 }

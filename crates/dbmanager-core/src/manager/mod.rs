@@ -493,7 +493,8 @@ impl DatabaseManager {
     }
 
     /// Empties a store and fills it again from the authority, while writes go on. Dropping the future
-    /// does not stop it.
+    /// does not stop it. A document that the store refuses for good is written again, under a new
+    /// version, unless the journal still has it: so it is parked, and its other stores go on.
     ///
     /// # Errors
     /// When awaited: `Unsupported` for the relational store, which is the authority: it is restored
