@@ -1,11 +1,13 @@
 //! A sorted scratch file: stores list in any order and may hold more than memory does.
 
 use std::{
-    path::PathBuf,
+    io,
     sync::{Arc, Mutex, PoisonError},
 };
 
-use redb::{Database, Durability, ReadableDatabase, TableDefinition};
+use redb::{
+    Database, Durability, ReadableDatabase, StorageBackend, TableDefinition, backends::FileBackend,
+};
 
 use crate::{
     Error, ErrorKind, Result, Runtime,
@@ -19,29 +21,39 @@ const FINGERPRINTS: TableDefinition<'_, &str, (u64, bool, [u8; 32])> =
 /// Memory for pages of the file: by default it would be a GiB.
 const CACHE_BYTES: usize = 32 * 1024 * 1024;
 
-/// Fingerprints by id, in a temporary file that goes with the value.
+/// Fingerprints by id, in a temporary file that goes with the value, or with the process.
 pub(super) struct Scratch {
     runtime: Runtime,
-    file: Arc<File>,
+    database: Arc<Mutex<Database>>,
 }
 
-struct File {
-    /// Taken before the path is removed.
-    database: Mutex<Option<Database>>,
-    path: PathBuf,
-}
+/// A file that is never synced: nothing is lost with the machine, since the comparison starts again.
+#[derive(Debug)]
+struct Unsynced(FileBackend);
 
-impl Drop for File {
-    fn drop(&mut self) {
-        drop(
-            self.database
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take(),
-        );
-        if let Err(error) = std::fs::remove_file(&self.path) {
-            tracing::warn!(path = %self.path.display(), %error, "a scratch file was left behind");
-        }
+impl StorageBackend for Unsynced {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.write(offset, data)
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.0.close()
     }
 }
 
@@ -54,38 +66,21 @@ fn failed(error: impl std::error::Error + Send + Sync + 'static) -> Error {
 }
 
 impl Scratch {
-    /// An empty scratch file in the system's directory for temporary files.
+    /// An empty scratch file in the system's directory for temporary files, under no name there.
     pub(super) async fn create(runtime: &Runtime) -> Result<Self> {
-        // The process too: simulations of one seed draw the same id.
-        let name = format!(
-            "dbmanager-scratch-{}-{}.redb",
-            std::process::id(),
-            runtime.new_operation_id()
-        );
-        let path = std::env::temp_dir().join(name);
-        let file = runtime
-            .blocking(move || {
-                // What a process of the same number left when it was killed would be read.
-                match std::fs::remove_file(&path) {
-                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                        return Err(failed(error));
-                    }
-                    _ => {}
-                }
-                let database = Database::builder()
+        let database = runtime
+            .blocking(|| {
+                let file = tempfile::tempfile().map_err(failed)?;
+                Database::builder()
                     .set_cache_size(CACHE_BYTES)
-                    .create(&path)
-                    .map_err(failed)?;
-                Ok::<_, Error>(File {
-                    database: Mutex::new(Some(database)),
-                    path,
-                })
+                    .create_with_backend(Unsynced(FileBackend::new(file).map_err(failed)?))
+                    .map_err(failed)
             })
             .await
             .map_err(failed)??;
         Ok(Self {
             runtime: runtime.clone(),
-            file: Arc::new(file),
+            database: Arc::new(Mutex::new(database)),
         })
     }
 
@@ -93,24 +88,18 @@ impl Scratch {
         &self,
         work: impl FnOnce(&Database) -> Result<T, redb::Error> + Send + 'static,
     ) -> Result<T> {
-        let file = Arc::clone(&self.file);
+        let database = Arc::clone(&self.database);
         self.runtime
-            .blocking(move || {
-                let database = file.database.lock().unwrap_or_else(PoisonError::into_inner);
-                match &*database {
-                    Some(database) => work(database).map_err(failed),
-                    None => Err(Error::new(ErrorKind::Internal, "the scratch file is gone")),
-                }
-            })
+            .blocking(move || work(&database.lock().unwrap_or_else(PoisonError::into_inner)))
             .await
             .map_err(failed)?
+            .map_err(failed)
     }
 
     /// Keeps these fingerprints.
     pub(super) async fn add(&self, fingerprints: Vec<Fingerprint>) -> Result<()> {
         self.with(move |database| {
             let mut transaction = database.begin_write()?;
-            // Nothing is lost if the machine stops: the comparison starts again.
             transaction.set_durability(Durability::None)?;
             {
                 let mut table = transaction.open_table(FINGERPRINTS)?;
