@@ -18,6 +18,11 @@ const TRANSACTION: usize = 250;
 /// The wait between two rounds, which lets the next one grow: each costs a disk sync per store and
 /// for the journal, and no store is written to meanwhile.
 const GATHER: Duration = Duration::from_secs(2);
+/// The wait while a store catches up, which a round would slow down: most of its entries could not
+/// go yet, and those of the others are in nobody's way.
+const GATHER_BESIDE_CATCHING_UP: Duration = Duration::from_secs(30);
+/// A store that lacks so many documents is catching up.
+const CATCHING_UP: usize = 1_000;
 /// How often it is looked whether the journal needs room before.
 const LOOK: Duration = Duration::from_millis(500);
 /// The wait after a failed round.
@@ -52,13 +57,24 @@ pub(crate) async fn run_truncation(room: Arc<WriteRoom>) {
 
 /// Waits until another round is worth it: for a while, or until half of the journal is taken.
 async fn gather(room: &WriteRoom) {
-    let until = room.runtime.monotonic() + GATHER;
-    while room.runtime.monotonic() < until && !room.is_closing() {
+    let begun = room.runtime.monotonic();
+    while room.runtime.monotonic() < begun + patience(room) && !room.is_closing() {
         room.rest(LOOK).await;
         let health = room.journal.health();
         if health.entries > health.max_entries / 2 || health.bytes > health.max_bytes / 2 {
             return;
         }
+    }
+}
+
+fn patience(room: &WriteRoom) -> Duration {
+    let backlog = &room.backlog;
+    let catches_up = |role: &Role| {
+        backlog.participation(*role).is_sent_to() && backlog.lag(*role) >= CATCHING_UP
+    };
+    match Role::ALL.iter().any(catches_up) {
+        true => GATHER_BESIDE_CATCHING_UP,
+        false => GATHER,
     }
 }
 
@@ -277,6 +293,36 @@ mod tests {
             .insert(older.clone(), Some(DocumentState::Deleted));
         drop(append);
         assert_eq!(candidates.await, [older.version, newer.version]);
+    }
+
+    #[tokio::test]
+    async fn a_round_waits_longer_while_a_store_catches_up() {
+        let room = room().await;
+        let created = room
+            .journal
+            .create_collection("c", CollectionOptions::new());
+        let collection = created.await.unwrap().0.key;
+        let request = |number: usize| AppendRequest {
+            operation_id: room.runtime.new_operation_id(),
+            idempotency_key: None,
+            collection: collection.clone(),
+            id: number.to_string().into(),
+            change: Change::Delete,
+            precondition: None,
+        };
+        let answers = room.journal.append((0..CATCHING_UP).map(request).collect());
+        let mut headers = Vec::new();
+        for answer in answers.await {
+            let Ok(Appended::New(header)) = answer else {
+                panic!("not a new entry: {answer:?}");
+            };
+            room.backlog
+                .insert(header.clone(), Some(DocumentState::Deleted));
+            headers.push(header);
+        }
+        assert_eq!(patience(&room), GATHER_BESIDE_CATCHING_UP);
+        confirm(&room, &headers[0]);
+        assert_eq!(patience(&room), GATHER);
     }
 
     #[tokio::test]
