@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use dbmanager::{ErrorKind, config::Config, model::Document};
+use dbmanager::{
+    ErrorKind,
+    config::Config,
+    model::{Document, Level, Precondition},
+};
 use serde_json::json;
 
 use super::world::{SOON, World};
@@ -76,7 +80,29 @@ async fn a_newer_format_is_refused_with_both_numbers() {
     let error = world.try_open(world.config()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
     let text = error.to_string();
-    assert!(text.contains("99") && text.contains("up to 1"), "{text}");
+    assert!(text.contains("99") && text.contains("up to 2"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_older_format_is_brought_up_to_date() {
+    let Some(world) = World::new(LEASE) else {
+        return;
+    };
+    let db = world.open().await;
+    let stored = db.store_document("papers", Document::new("p"));
+    let version = stored.level(Level::All).await.unwrap().version;
+    db.close(SOON).await.unwrap();
+    for table in ["journal", "journal_operation"] {
+        let first_format = format!("ALTER TABLE {table} DROP COLUMN adoptions");
+        world.place.run(&first_format).await;
+    }
+    let older = "UPDATE format SET number = 1 WHERE component = 'journal'";
+    world.place.run(older).await;
+    let db = world.open().await;
+    let again = db
+        .store_document("papers", Document::new("p"))
+        .precondition(Precondition::Version(version));
+    again.await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

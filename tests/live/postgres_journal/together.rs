@@ -167,6 +167,46 @@ async fn preconditions_and_keys_hold_over_managers() {
     assert!(status.is_ok(), "{status:?}");
 }
 
+/// The backup is the authority from then on, for preconditions as for reads.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn preconditions_are_judged_by_an_adopted_backup() {
+    let Some(mut world) = World::new(LEASE) else {
+        return;
+    };
+    let db = world.open().await;
+    let write = async |db: &DatabaseManager, id: &str| {
+        let stored = db.store_document("papers", Document::new(id));
+        stored.level(Level::All).await.unwrap().version
+    };
+    let backed_up = write(&db, "old").await;
+    let nothing_pending = async |db: &DatabaseManager| {
+        until("the journal has let go of all", async || {
+            db.health().journal.entries == 0
+        })
+        .await;
+    };
+    nothing_pending(&db).await;
+    db.close(SOON).await.unwrap();
+    let backup = world.store(Role::Relational).copy();
+    let db = world.open().await;
+    write(&db, "old").await;
+    write(&db, "new").await;
+    nothing_pending(&db).await;
+    db.close(SOON).await.unwrap();
+
+    world.set_store(Role::Relational, backup);
+    let db = world.builder(world.config()).adopt().open().await.unwrap();
+    let on = |id, precondition| {
+        let stored = db.store_document("papers", Document::new(id));
+        stored.precondition(precondition).timeout(SOON)
+    };
+    assert_eq!(db.get_document("papers", "new").await.unwrap(), None);
+    on("new", Precondition::Absent).await.unwrap();
+    let held = db.get_document("papers", "old").await.unwrap().unwrap();
+    assert_eq!(held.version, backed_up);
+    on("old", Precondition::Version(backed_up)).await.unwrap();
+}
+
 /// A receipt travels faster than what it tells of: nothing is reached that was not seen.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_of_another_manager_is_waited_for_before_it_is_seen() {

@@ -85,6 +85,12 @@ impl World {
         place.into_iter().find(|(of, _)| *of == role).unwrap().1
     }
 
+    /// Puts another store in memory in the place of one.
+    pub(super) fn set_store(&mut self, role: Role, place: MemoryPlace) {
+        let at = Role::ALL.iter().position(|of| *of == role).unwrap();
+        self.stores[at] = place;
+    }
+
     pub(super) async fn open(&self) -> DatabaseManager {
         self.try_open(self.config()).await.unwrap()
     }

@@ -12,8 +12,8 @@ use crate::model::{Collection, StoreId, Version};
 /// Every instance appends, and every instance follows [`SharedJournal::changes`]. One of them, the
 /// *sender*, holds the lease: only it sends to stores, and only it may call
 /// [`truncate`](super::Journal::truncate), [`park`](super::Journal::park),
-/// [`unpark`](super::Journal::unpark), [`put_store`](super::Journal::put_store) and
-/// [`SharedJournal::confirm`]. Each of these checks the fencing number inside its own transaction
+/// [`unpark`](super::Journal::unpark), [`put_store`](super::Journal::put_store),
+/// [`SharedJournal::confirm`] and [`SharedJournal::authority_adopted`]. Each of these checks the fencing number inside its own transaction
 /// and answers [`NotSender`](super::JournalErrorKind::NotSender) to anyone else, so that a sender
 /// that was overtaken without knowing it changes nothing.
 ///
@@ -60,6 +60,11 @@ pub trait SharedJournal: Send + Sync {
 
     /// Tells the other openings what the stores hold. Sender only.
     async fn confirm(&self, confirmations: Vec<Confirmation>) -> JournalResult<()>;
+
+    /// Another authority was adopted, such as an older copy: what the journal remembers of entries
+    /// that it has let go of so far no longer tells what the authority holds. From now on, durably,
+    /// preconditions are judged without it. Sender only.
+    async fn authority_adopted(&self) -> JournalResult<()>;
 }
 
 impl fmt::Debug for dyn SharedJournal + '_ {

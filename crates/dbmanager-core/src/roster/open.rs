@@ -383,6 +383,11 @@ async fn adopt(
             .await
             .map_err(journal_failed)?;
     }
+    if let Some(shared) = opening.journal.shared()
+        && record.role == Role::Relational
+    {
+        shared.authority_adopted().await.map_err(journal_failed)?;
+    }
     let held = identity.stamp.as_ref();
     let held = held.filter(|held| held.journal_id == opening.journal.journal_id());
     if let Some(held) = held.filter(|held| held.epoch >= opening.journal.epoch()) {

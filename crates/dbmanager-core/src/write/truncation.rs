@@ -20,10 +20,10 @@ const TRANSACTION: usize = 250;
 const GATHER: Duration = Duration::from_secs(2);
 /// The wait while a store catches up, which a round would slow down: most of its entries could not
 /// go yet, and those of the others are in nobody's way.
-const GATHER_BESIDE_CATCHING_UP: Duration = Duration::from_secs(30);
+const GATHER_BESIDE_CATCHING_UP: Duration = Duration::from_secs(10);
 /// A store that lacks so many documents is catching up.
 const CATCHING_UP: usize = 1_000;
-/// How often it is looked whether the journal needs room before.
+/// How often it is looked whether room is needed before.
 const LOOK: Duration = Duration::from_millis(500);
 /// The wait after a failed round.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
@@ -55,13 +55,16 @@ pub(crate) async fn run_truncation(room: Arc<WriteRoom>) {
     }
 }
 
-/// Waits until another round is worth it: for a while, or until half of the journal is taken.
+/// Waits until another round is worth it: for a while, or until half of the journal is taken, or of
+/// the memory for what is in it.
 async fn gather(room: &WriteRoom) {
     let begun = room.runtime.monotonic();
     while room.runtime.monotonic() < begun + patience(room) && !room.is_closing() {
         room.rest(LOOK).await;
         let health = room.journal.health();
-        if health.entries > health.max_entries / 2 || health.bytes > health.max_bytes / 2 {
+        let is_half_full =
+            health.entries > health.max_entries / 2 || health.bytes > health.max_bytes / 2;
+        if is_half_full || room.backlog.is_memory_half_full() {
             return;
         }
     }
@@ -225,9 +228,15 @@ mod tests {
 
     /// A room without stores, and without tasks that would come before the test.
     async fn room() -> Arc<WriteRoom> {
+        let room = open_room(JournalOptions::default()).await;
+        room.begin_close();
+        room
+    }
+
+    /// A room without stores, whose backlog is told of one all the same.
+    async fn open_room(options: JournalOptions) -> Arc<WriteRoom> {
         let runtime = Runtime::tokio();
         let storage = JournalSource::Storage(Arc::new(MemoryStorage::new()));
-        let options = JournalOptions::default();
         let journal = EmbeddedJournal::open(storage, options, runtime.clone());
         let parts = WriteParts {
             runtime,
@@ -246,7 +255,6 @@ mod tests {
             sends: true,
         };
         let room = WriteRoom::start(parts).await.unwrap();
-        room.begin_close();
         let role = Role::Relational;
         room.backlog.set_participation(role, Participation::Full);
         room
@@ -295,9 +303,8 @@ mod tests {
         assert_eq!(candidates.await, [older.version, newer.version]);
     }
 
-    #[tokio::test]
-    async fn a_round_waits_longer_while_a_store_catches_up() {
-        let room = room().await;
+    /// Writes as many documents as make a store one that catches up.
+    async fn fall_behind(room: &WriteRoom) -> Vec<EntryHeader> {
         let created = room
             .journal
             .create_collection("c", CollectionOptions::new());
@@ -311,18 +318,48 @@ mod tests {
             precondition: None,
         };
         let answers = room.journal.append((0..CATCHING_UP).map(request).collect());
-        let mut headers = Vec::new();
-        for answer in answers.await {
-            let Ok(Appended::New(header)) = answer else {
-                panic!("not a new entry: {answer:?}");
-            };
-            room.backlog
-                .insert(header.clone(), Some(DocumentState::Deleted));
-            headers.push(header);
+        let headers = answers.await.into_iter().map(|answer| match answer {
+            Ok(Appended::New(header)) => header,
+            other => panic!("not a new entry: {other:?}"),
+        });
+        let headers: Vec<_> = headers.collect();
+        for header in &headers {
+            let deleted = Some(DocumentState::Deleted);
+            room.backlog.insert(header.clone(), deleted);
         }
-        assert_eq!(patience(&room), GATHER_BESIDE_CATCHING_UP);
-        confirm(&room, &headers[0]);
-        assert_eq!(patience(&room), GATHER);
+        headers
+    }
+
+    async fn time_to_gather(room: &WriteRoom) -> Duration {
+        let begun = room.runtime.monotonic();
+        gather(room).await;
+        room.runtime.monotonic() - begun
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rounds_wait_for_a_store_that_catches_up_but_not_without_room() {
+        let about = |expected: Duration| expected..expected + LOOK;
+        let room = open_room(JournalOptions::default()).await;
+        let written = fall_behind(&room).await;
+        let waited = time_to_gather(&room).await;
+        assert!(
+            about(GATHER_BESIDE_CATCHING_UP).contains(&waited),
+            "{waited:?}"
+        );
+        confirm(&room, &written[0]);
+        let waited = time_to_gather(&room).await;
+        assert!(about(GATHER).contains(&waited), "{waited:?}");
+
+        let small = JournalOptions {
+            max_entries: CATCHING_UP as u64 * 3 / 2,
+            ..JournalOptions::default()
+        };
+        let room = open_room(small).await;
+        fall_behind(&room).await;
+        let waited = time_to_gather(&room).await;
+        assert!(about(LOOK).contains(&waited), "{waited:?}");
+        room.begin_close();
+        assert_eq!(time_to_gather(&room).await, Duration::ZERO);
     }
 
     #[tokio::test]

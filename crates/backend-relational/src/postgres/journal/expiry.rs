@@ -43,7 +43,7 @@ impl Transaction<'_> {
              ), unparked AS (
                  DELETE FROM journal_parked WHERE version = ANY ($1) RETURNING version
              ), ended AS (
-                 UPDATE journal_operation AS o SET ended = greatest($2, o.claimed)
+                 UPDATE journal_operation AS o SET ended = greatest($2, o.claimed), adoptions = $3
                  FROM gone WHERE o.operation_id = gone.operation_id
              )
              SELECT coalesce(array_agg(version ORDER BY version), '{}') AS versions,
@@ -52,7 +52,8 @@ impl Transaction<'_> {
              FROM gone",
         )
         .bind(numbers)
-        .bind(signed(self.now));
+        .bind(signed(self.now))
+        .bind(signed(self.facts.adoptions));
         let row = run(delete.fetch_one(self.connection())).await?;
         let gone: Vec<i64> = column(&row, "versions")?;
         if gone.is_empty() {

@@ -5,8 +5,9 @@ use super::super::migrate::Layout;
 /// What the journal keeps in its schema; see the module's page.
 pub(super) const LAYOUT: Layout = Layout {
     component: "journal",
-    migrations: &[&[
-        "CREATE TABLE journal (
+    migrations: &[
+        &[
+            "CREATE TABLE journal (
              single      boolean PRIMARY KEY DEFAULT true CHECK (single),
              journal_id  uuid NOT NULL,
              mark        bigint NOT NULL DEFAULT 0,
@@ -25,7 +26,7 @@ pub(super) const LAYOUT: Layout = Layout {
              holder_name text,
              lease_until timestamptz
          ) WITH (fillfactor = 10)",
-        "CREATE TABLE journal_entry (
+            "CREATE TABLE journal_entry (
              version      bigint PRIMARY KEY,
              operation_id uuid NOT NULL,
              collection   text COLLATE \"C\" NOT NULL,
@@ -37,7 +38,7 @@ pub(super) const LAYOUT: Layout = Layout {
              canonical    bytea,
              vectors      bytea
          )",
-        "CREATE TABLE journal_operation (
+            "CREATE TABLE journal_operation (
              operation_id uuid PRIMARY KEY,
              claimed      bigint NOT NULL,
              version      bigint,
@@ -48,31 +49,31 @@ pub(super) const LAYOUT: Layout = Layout {
              key          bytea,
              ended        bigint
          )",
-        "CREATE INDEX journal_operation_document
+            "CREATE INDEX journal_operation_document
              ON journal_operation (generation, id, version)",
-        "CREATE INDEX journal_operation_ended
+            "CREATE INDEX journal_operation_ended
              ON journal_operation (ended) WHERE ended IS NOT NULL",
-        "CREATE TABLE journal_key (
+            "CREATE TABLE journal_key (
              place        bytea PRIMARY KEY,
              input_hash   bytea NOT NULL,
              operation_id uuid NOT NULL
          )",
-        "CREATE TABLE journal_collection (
+            "CREATE TABLE journal_collection (
              name    text COLLATE \"C\" PRIMARY KEY,
              content text NOT NULL
          )",
-        "CREATE TABLE journal_store (
+            "CREATE TABLE journal_store (
              store_id uuid PRIMARY KEY,
              content  text NOT NULL,
              progress bigint NOT NULL
          )",
-        "CREATE TABLE journal_parked (
+            "CREATE TABLE journal_parked (
              version  bigint NOT NULL,
              store_id uuid NOT NULL,
              error    text NOT NULL,
              PRIMARY KEY (version, store_id)
          )",
-        "CREATE TABLE journal_change (
+            "CREATE TABLE journal_change (
              sequence bigint PRIMARY KEY,
              kind     smallint NOT NULL,
              epoch    bigint NOT NULL,
@@ -81,5 +82,11 @@ pub(super) const LAYOUT: Layout = Layout {
              versions bigint[] NOT NULL,
              content  text
          )",
-    ]],
+        ],
+        &[
+            "ALTER TABLE journal ADD COLUMN adoptions bigint NOT NULL DEFAULT 0",
+            // As it was when the entry was let go of.
+            "ALTER TABLE journal_operation ADD COLUMN adoptions bigint NOT NULL DEFAULT 0",
+        ],
+    ],
 };

@@ -133,7 +133,8 @@ impl Transaction<'_> {
     }
 
     /// The newest accepted version of each document, whether its entry is live or let go of: a
-    /// record is kept for longer than anyone can act on what the authority held before.
+    /// record is kept for longer than anyone can act on what the authority held before. What was
+    /// let go of before another authority was adopted is not counted.
     async fn heads(
         &mut self,
         documents: HashSet<(u64, Arc<str>)>,
@@ -146,11 +147,13 @@ impl Transaction<'_> {
              CROSS JOIN LATERAL (
                  SELECT o.version, o.kind FROM journal_operation AS o
                  WHERE o.generation = d.generation AND o.id = d.id AND o.version IS NOT NULL
+                   AND (o.ended IS NULL OR o.adoptions = $3)
                  ORDER BY o.version DESC LIMIT 1
              ) AS newest",
         )
         .bind(generations)
-        .bind(ids);
+        .bind(ids)
+        .bind(signed(self.facts.adoptions));
         let rows = run(query.fetch_all(self.connection())).await?;
         rows.iter()
             .map(|row| {

@@ -14,7 +14,7 @@
 //! database need two schemas.
 //!
 //! # What it needs
-//! PostgreSQL 14 or newer, encoding UTF8, and the right to create tables in the schema (and the
+//! PostgreSQL 14 or newer, encoding UTF8, and the right to create and alter tables in the schema (and the
 //! schema, if it is not there). `performance.connection_pool_size` connections and one more that
 //! listens. A pooler in transaction mode between delivers no notifications; then changes are seen
 //! after `poll_interval`.
@@ -334,5 +334,14 @@ impl SharedJournal for PostgresJournal {
 
     async fn confirm(&self, confirmations: Vec<Confirmation>) -> JournalResult<()> {
         self.engine.confirm(confirmations).await
+    }
+
+    async fn authority_adopted(&self) -> JournalResult<()> {
+        transact!(self, |transaction| async {
+            transaction.check_sender()?;
+            transaction.facts.adoptions += 1;
+            JournalResult::Ok(())
+        });
+        Ok(())
     }
 }

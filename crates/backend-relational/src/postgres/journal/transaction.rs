@@ -36,6 +36,8 @@ pub(super) struct Facts {
     pub(super) operations: u64,
     pub(super) keys: u64,
     pub(super) parked: u64,
+    /// How often another authority was adopted: what was let go of before says nothing of that one.
+    pub(super) adoptions: u64,
     /// Who took the lease last and has not given it up.
     pub(super) holder: Option<String>,
 }
@@ -106,7 +108,7 @@ pub(super) struct Transaction<'e> {
 // database's or role's own settings are, and a connection that was cut while it holds the row does
 // not hold it for ever.
 const LOCK: &str = "SELECT mark, epoch, generation, horizon, sequence, pruned, catalogue, entries,
-        bytes, operations, keys, parked, holder::text AS holder,
+        bytes, operations, keys, parked, adoptions, holder::text AS holder,
         set_config('synchronous_commit', 'on', true),
         set_config('idle_in_transaction_session_timeout', $1, true)
     FROM journal FOR UPDATE";
@@ -134,6 +136,7 @@ impl<'e> Transaction<'e> {
             operations: unsigned(&row, "operations")?,
             keys: unsigned(&row, "keys")?,
             parked: unsigned(&row, "parked")?,
+            adoptions: unsigned(&row, "adoptions")?,
             holder: column(&row, "holder")?,
         };
         let catalogue = match engine.cached_catalogue(facts.catalogue) {
@@ -301,8 +304,8 @@ impl<'e> Transaction<'e> {
         let update = sqlx::query(
             "UPDATE journal SET mark = $1, epoch = $2, generation = $3, horizon = $4,
                  sequence = $5, pruned = $6, catalogue = $7, entries = $8, bytes = $9,
-                 operations = $10, keys = $11, parked = $12
-             RETURNING pg_notify($13, '')::text",
+                 operations = $10, keys = $11, parked = $12, adoptions = $13
+             RETURNING pg_notify($14, '')::text",
         )
         .bind(version_number(facts.mark))
         .bind(signed(facts.epoch))
@@ -316,6 +319,7 @@ impl<'e> Transaction<'e> {
         .bind(signed(facts.operations))
         .bind(signed(facts.keys))
         .bind(signed(facts.parked))
+        .bind(signed(facts.adoptions))
         .bind(self.engine.channel.as_str());
         run(update.execute(&mut *self.connection)).await?;
         Ok(())

@@ -154,6 +154,7 @@ cases! {
     true sharing:
         openings_see_each_others_writes,
         preconditions_know_what_another_opening_let_go_of,
+        preconditions_know_nothing_older_than_an_adopted_authority,
         every_change_is_followed_in_order,
         two_writers_are_followed_without_a_gap,
         one_who_is_too_far_behind_is_told_so;

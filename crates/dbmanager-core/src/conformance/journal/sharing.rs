@@ -126,6 +126,49 @@ pub(super) async fn preconditions_know_what_another_opening_let_go_of(bench: Ben
     Ok(())
 }
 
+/// They are of an authority that is no longer there.
+pub(super) async fn preconditions_know_nothing_older_than_an_adopted_authority(
+    bench: Bench,
+) -> CaseResult {
+    let f = bench.fixture().await?;
+    let other = f.another().await?;
+    let backed_up = f.accepted(f.upsert("a")).await?.version;
+    let lost = [
+        f.accepted(f.upsert("a")).await?.version,
+        f.accepted(f.upsert("b")).await?.version,
+    ];
+    f.truncate(&[backed_up, lost[0], lost[1]]).await?;
+    let live = f.accepted(f.upsert("c")).await?.version;
+    shared(&f.journal)?.authority_adopted().await?;
+    let write = |id, precondition, known: Option<Version>| AppendRequest {
+        precondition: Some(PreconditionRequest {
+            precondition,
+            known: known.map(|version| Head {
+                version,
+                deleted: false,
+            }),
+        }),
+        ..f.upsert(id)
+    };
+    let on_backup = || write("a", Precondition::Version(backed_up), Some(backed_up));
+    let again = new_entry(append_one(other.as_ref(), on_backup()).await)?;
+    new_entry(append_one(other.as_ref(), write("b", Precondition::Absent, None)).await)?;
+    for what in ["live when it was adopted", "let go of since"] {
+        for (request, held) in [
+            (on_backup(), again.version),
+            (write("c", Precondition::Absent, None), live),
+        ] {
+            ensure_eq!(
+                kind(append_one(other.as_ref(), request).await),
+                Some(JournalErrorKind::PreconditionFailed(Some(held))),
+                "{what}"
+            );
+        }
+        f.truncate(&[again.version, live]).await?;
+    }
+    Ok(())
+}
+
 pub(super) async fn every_change_is_followed_in_order(bench: Bench) -> CaseResult {
     let f = bench.fixture().await?;
     let other = f.another().await?;

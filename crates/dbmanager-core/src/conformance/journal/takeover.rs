@@ -234,6 +234,8 @@ pub(super) async fn what_runs_out_is_taken_over_and_the_old_sender_is_fenced(
     ensure_eq!(kind(confirmed), NOT_SENDER, "confirm");
     ensure_eq!(kind(shared(old)?.renew().await), NOT_SENDER, "renew");
     ensure_eq!(kind(old.raise_epoch(9).await), NOT_SENDER, "raise_epoch");
+    let adopted = shared(old)?.authority_adopted().await;
+    ensure_eq!(kind(adopted), NOT_SENDER, "authority_adopted");
     let truncated = old.truncate(truncation(&[entry.version])).await;
     ensure_eq!(kind(truncated), NOT_SENDER, "truncate");
     let park = old.park(parked(entry.version, 1, "no")).await;

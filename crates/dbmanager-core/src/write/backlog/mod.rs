@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 pub(crate) use self::revisions::{Revision, Revisions};
-use self::state::Inner;
+use self::state::{CONTENT_IN_MEMORY, Inner};
 pub(crate) use self::types::{
     DocumentKey, Learnt, Newest, Participation, Sending, Sent, Standing, StoreBacklog,
 };
@@ -376,6 +376,12 @@ impl Backlog {
         found.sort_unstable();
         found.dedup();
         found
+    }
+
+    /// Whether half of the memory for contents is taken: with all of it, what is written has to be
+    /// read from the journal again before it is sent.
+    pub(crate) fn is_memory_half_full(&self) -> bool {
+        self.lock().content_bytes > CONTENT_IN_MEMORY / 2
     }
 
     /// Forgets entries that the journal has let go of.

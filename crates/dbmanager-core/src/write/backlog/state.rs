@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Bytes of content kept in memory; what is beyond is read from the journal when it is needed.
-const CONTENT_IN_MEMORY: u64 = 256 * 1024 * 1024;
+pub(super) const CONTENT_IN_MEMORY: u64 = 256 * 1024 * 1024;
 
 /// One store's part in one document.
 #[derive(Clone, Debug, Default)]
