@@ -100,8 +100,10 @@ fn redact_text(text: &str) -> String {
     redact_parameters(&without_user)
 }
 
+/// What ends the name or the value of a parameter, in a URI or in text such as libpq's.
+const SEPARATORS: [char; 7] = ['?', '&', ';', ' ', ',', '\n', '\t'];
+
 fn redact_parameters(text: &str) -> String {
-    const SEPARATORS: [char; 7] = ['?', '&', ';', ' ', ',', '\n', '\t'];
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(position) = rest.find('=') {
@@ -113,21 +115,33 @@ fn redact_parameters(text: &str) -> String {
             .unwrap_or_default();
         shown.push_str(before);
         shown.push('=');
-        if !is_secret(name) {
-            rest = after;
-            continue;
+        rest = after;
+        if is_secret(name) {
+            shown.push_str(HIDDEN);
+            rest = behind_value(after.trim_start());
         }
-        shown.push_str(HIDDEN);
-        let value = after.trim_start();
-        rest = match value.chars().next() {
-            Some(quote @ ('\'' | '"')) => value[1..]
-                .split_once(quote)
-                .map_or("", |(_, behind)| behind),
-            _ => &value[value.find(SEPARATORS).unwrap_or(value.len())..],
-        };
     }
     shown.push_str(rest);
     shown
+}
+
+/// What comes behind a value. Neither a separator nor a quote ends it behind a backslash (libpq), nor
+/// does a quote that is doubled (ODBC).
+fn behind_value(value: &str) -> &str {
+    let quote = value.chars().next().filter(|c| matches!(c, '\'' | '"'));
+    let mut characters = value.char_indices().skip(quote.iter().count()).peekable();
+    while let Some((position, character)) = characters.next() {
+        if character == '\\' {
+            characters.next();
+        } else if quote == Some(character) {
+            if characters.next_if(|(_, next)| *next == character).is_none() {
+                return &value[position + character.len_utf8()..];
+            }
+        } else if quote.is_none() && SEPARATORS.contains(&character) {
+            return &value[position..];
+        }
+    }
+    ""
 }
 
 #[cfg(test)]
@@ -154,6 +168,26 @@ mod tests {
         }
         for key in ["host", "tokenizer", "max_tokens", "key", "path", "username"] {
             assert!(!is_secret(key), "{key}");
+        }
+    }
+
+    #[test]
+    fn a_value_ends_where_its_maker_says() {
+        for (text, shown) in [
+            (r"password='it\'s hunter2' user=me", "password=*** user=me"),
+            (r"password='hunter2\\' user=me", "password=*** user=me"),
+            (r"password=a\ hunter2 user=me", "password=*** user=me"),
+            ("PWD='a''hunter2';UID=me", "PWD=***;UID=me"),
+            (r#"pwd="a ""hunter2""";uid=me"#, "pwd=***;uid=me"),
+            ("password=", "password=***"),
+            ("password='hunter2", "password=***"),
+            (r"password=hunter2\", "password=***"),
+            (
+                "password='a'&token=hunter2&x=1",
+                "password=***&token=***&x=1",
+            ),
+        ] {
+            assert_eq!(redact_text(text), shown, "{text}");
         }
     }
 
