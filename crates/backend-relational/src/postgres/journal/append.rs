@@ -250,9 +250,13 @@ impl Transaction<'_> {
         };
         if let Some(refusal) = refusal {
             // An entry too large for an empty journal says nothing about the next one.
-            let refused = self.facts.entries > 0;
-            self.engine().set_refused_for_room(refused);
+            let too_large = self.facts.entries == 0 && bytes > max_bytes;
+            self.engine().set_refused_for_room(!too_large);
             return Ok(Err(full(refusal)));
+        }
+        if self.facts.entries == 0 {
+            // No truncation would say so.
+            self.engine().set_refused_for_room(false);
         }
         if keyed && !self.has_place(max_keys, |facts| facts.keys).await? {
             return Ok(Err(full(format!(

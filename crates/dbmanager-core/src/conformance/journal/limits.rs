@@ -114,14 +114,20 @@ pub(super) async fn at_the_limit_of_operations_writes_are_refused(mut bench: Ben
     bench.options.max_operations = 2;
     let f = bench.fixture().await?;
     let first = f.accepted(f.upsert("a")).await?;
-    f.accepted(f.upsert("a")).await?;
-    f.truncate(&[first.version]).await?;
-    ensure_eq!(
-        kind(f.append_one(f.upsert("a")).await),
-        FULL,
-        "a third operation"
-    );
-    ensure_eq!(f.journal.health().state, JournalState::Full, "state");
+    let second = f.accepted(f.upsert("a")).await?;
+    for (let_go, left) in [(first, 1), (second, 0)] {
+        f.truncate(&[let_go.version]).await?;
+        ensure_eq!(
+            kind(f.append_one(f.upsert("a")).await),
+            FULL,
+            "a third operation with {left} entries left"
+        );
+        ensure_eq!(
+            f.journal.health().state,
+            JournalState::Full,
+            "state with {left} entries left"
+        );
+    }
     let unknown = f.bench.runtime().new_operation_id();
     ensure_eq!(
         kind(f.journal.refuse_operation(unknown).await),
@@ -130,6 +136,11 @@ pub(super) async fn at_the_limit_of_operations_writes_are_refused(mut bench: Ben
     );
     f.clock().advance(f.retention());
     f.accepted(f.upsert("a")).await?;
+    ensure_eq!(
+        f.journal.health().state,
+        JournalState::Writable,
+        "state when there is room again"
+    );
     Ok(())
 }
 

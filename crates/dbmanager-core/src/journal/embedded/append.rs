@@ -168,8 +168,13 @@ impl Group<'_, '_> {
         };
         if let Some(refusal) = refusal {
             // An entry too large for an empty journal says nothing about the next one.
-            self.state.refused_for_room = self.state.index.entries() > 0;
+            let too_large = self.state.index.entries() == 0 && bytes > options.max_bytes;
+            self.state.refused_for_room = !too_large;
             return Ok(Err(full(refusal)));
+        }
+        if self.state.index.entries() == 0 {
+            // No truncation would say so.
+            self.state.refused_for_room = false;
         }
         if request.idempotency_key.is_some()
             && !self.has_place(options.max_keys, |tables| tables.keys.count())?
