@@ -3,10 +3,10 @@
 //! written, and switched on again.
 //!
 //! Replaying is compared with the store's own `apply` of the same documents in the same batches,
-//! without a journal, right before and right after. Reading and writing during the replay are compared with the same afterwards,
-//! while the store is away (then too every write waits for both others), and while a store that is
-//! nobody's applies as much on the same disk: that much of the difference is no journal's and no
-//! sender's.
+//! without a journal, right before and right after. Reading and writing during the replay are
+//! compared with the same afterwards, while the store is away (then too every write waits for both
+//! others), and while a store that is nobody's applies as much on the same disk: that much of the
+//! difference is no journal's and no sender's.
 
 #[path = "support/documents.rs"]
 mod documents;

@@ -13,9 +13,10 @@ use crate::model::{Collection, StoreId, Version};
 /// *sender*, holds the lease: only it sends to stores, and only it may call
 /// [`truncate`](super::Journal::truncate), [`park`](super::Journal::park),
 /// [`unpark`](super::Journal::unpark), [`put_store`](super::Journal::put_store),
-/// [`SharedJournal::confirm`] and [`SharedJournal::authority_adopted`]. Each of these checks the fencing number inside its own transaction
-/// and answers [`NotSender`](super::JournalErrorKind::NotSender) to anyone else, so that a sender
-/// that was overtaken without knowing it changes nothing.
+/// [`SharedJournal::confirm`] and [`SharedJournal::authority_adopted`]. Each of these checks the
+/// fencing number inside its own transaction and answers
+/// [`NotSender`](super::JournalErrorKind::NotSender) to anyone else, so that a sender that was
+/// overtaken without knowing it changes nothing.
 ///
 /// The fencing number is the journal's epoch: [`epoch`](super::Journal::epoch) is that of the last
 /// lease of this opening, 0 if it never had one. Opening does not raise it; taking the lease does.

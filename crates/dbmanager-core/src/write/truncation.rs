@@ -260,25 +260,34 @@ mod tests {
         room
     }
 
-    /// Two versions of one document, durable and not shown.
-    async fn two_versions(journal: &dyn Journal) -> [EntryHeader; 2] {
+    /// Deletes of these documents, durable and not shown.
+    async fn deletes(
+        journal: &dyn Journal,
+        ids: impl IntoIterator<Item = String>,
+    ) -> Vec<EntryHeader> {
         let created = journal.create_collection("c", CollectionOptions::new());
         let collection = created.await.unwrap().0.key;
         let runtime = Runtime::tokio();
-        let request = || AppendRequest {
+        let request = |id: String| AppendRequest {
             operation_id: runtime.new_operation_id(),
             idempotency_key: None,
             collection: collection.clone(),
-            id: "d".into(),
+            id: id.into(),
             change: Change::Delete,
             precondition: None,
         };
-        let answers = journal.append(vec![request(), request()]).await;
-        let headers = answers.into_iter().map(|answer| match answer {
+        let answers = journal.append(ids.into_iter().map(request).collect());
+        let headers = answers.await.into_iter().map(|answer| match answer {
             Ok(Appended::New(header)) => header,
             other => panic!("not a new entry: {other:?}"),
         });
-        headers.collect::<Vec<_>>().try_into().unwrap()
+        headers.collect()
+    }
+
+    /// Two versions of one document, durable and not shown.
+    async fn two_versions(journal: &dyn Journal) -> [EntryHeader; 2] {
+        let headers = deletes(journal, ["d".to_owned(), "d".to_owned()]);
+        headers.await.try_into().unwrap()
     }
 
     fn confirm(room: &WriteRoom, header: &EntryHeader) {
@@ -305,24 +314,8 @@ mod tests {
 
     /// Writes as many documents as make a store one that catches up.
     async fn fall_behind(room: &WriteRoom) -> Vec<EntryHeader> {
-        let created = room
-            .journal
-            .create_collection("c", CollectionOptions::new());
-        let collection = created.await.unwrap().0.key;
-        let request = |number: usize| AppendRequest {
-            operation_id: room.runtime.new_operation_id(),
-            idempotency_key: None,
-            collection: collection.clone(),
-            id: number.to_string().into(),
-            change: Change::Delete,
-            precondition: None,
-        };
-        let answers = room.journal.append((0..CATCHING_UP).map(request).collect());
-        let headers = answers.await.into_iter().map(|answer| match answer {
-            Ok(Appended::New(header)) => header,
-            other => panic!("not a new entry: {other:?}"),
-        });
-        let headers: Vec<_> = headers.collect();
+        let ids = (0..CATCHING_UP).map(|number| number.to_string());
+        let headers = deletes(&*room.journal, ids).await;
         for header in &headers {
             let deleted = Some(DocumentState::Deleted);
             room.backlog.insert(header.clone(), deleted);

@@ -14,10 +14,10 @@
 //! database need two schemas.
 //!
 //! # What it needs
-//! PostgreSQL 14 or newer, encoding UTF8, and the right to create and alter tables in the schema (and the
-//! schema, if it is not there). `performance.connection_pool_size` connections and one more that
-//! listens. A pooler in transaction mode between delivers no notifications; then changes are seen
-//! after `poll_interval`.
+//! PostgreSQL 14 or newer, encoding UTF8, and the right to create and alter tables in the schema
+//! (and to create the schema, if it is not there). `performance.connection_pool_size` connections
+//! and one more that listens. A pooler in transaction mode between delivers no notifications; then
+//! changes are seen after `poll_interval`.
 //!
 //! # How it works
 //! Every transaction that writes locks the one row of the table `journal` first. So they have an
