@@ -130,6 +130,32 @@ async fn each_tokenizer_finds_what_it_is_for() {
     }
 }
 
+/// FTS5 writes what it has gathered into a new segment whenever another statement opens a savepoint
+/// and whenever a row comes that is before the last one; each segment has to be merged again later.
+#[tokio::test]
+async fn a_batch_is_one_segment_of_the_full_text_index() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path()).await.unwrap();
+    create(&store, CollectionOptions::new()).await;
+    let raw = Connection::open(directory.path().join(FILE)).unwrap();
+    let segments = || -> i64 {
+        let sql = "SELECT count(DISTINCT segid) FROM full_text_1_idx";
+        raw.query_row(sql, [], |row| row.get(0)).unwrap()
+    };
+    let named = |id: &str, text: &str| Document::new(id).text(text);
+    let first = ["a", "b", "c"].map(|id| upsert(1, named(id, "old")));
+    apply(&store, first.into()).await;
+    assert_eq!(segments(), 1);
+    // Replaced in another order than they were written first, one of them twice.
+    let mut second: Vec<_> = ["c", "a", "b"].map(|id| upsert(2, named(id, "new"))).into();
+    second.push(upsert(3, named("c", "newest")));
+    apply(&store, second).await;
+    assert_eq!(segments(), 2);
+    assert_eq!(texts(&store, "old").await, Vec::<String>::new());
+    assert_eq!(texts(&store, "new").await, ["a", "b"]);
+    assert_eq!(texts(&store, "newest").await, ["c"]);
+}
+
 #[tokio::test]
 async fn a_damaged_full_text_index_is_named() {
     let directory = tempfile::tempdir().unwrap();

@@ -1,6 +1,6 @@
 //! Applying a batch of mutations.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use dbmanager_core::{
     backend::{
@@ -19,6 +19,12 @@ use super::{
 /// Applies a batch in one transaction: checks the epoch, finds the collection, refuses what breaks
 /// a limit, advances each document's row of [`documents`], and where that went up calls `replace`
 /// with the row's key, to put the mutation's state in place of whatever lies under the key.
+///
+/// All rows are advanced first, then what lies under their keys is replaced, by ascending key and
+/// once per key. FTS5 gathers the words of a transaction in memory, and writes them out as a
+/// segment of their own whenever a row comes that is before the last one, and whenever a statement
+/// opens a savepoint, which the one that advances does: in turns, every document would be a segment
+/// that has to be merged again later.
 ///
 /// If SQLite refuses the content of one item, though it breaks no limit, each item is applied in a
 /// transaction of its own, so that only this one fails.
@@ -71,7 +77,7 @@ impl Batch {
         stamp::check_epoch(transaction, self.request.epoch)?;
         let collection = collections::get(transaction, &self.request.collection)?;
         let mutations = self.request.mutations.get(items).unwrap_or_default();
-        let mut highest = None;
+        let mut advanced = BTreeMap::new();
         let mut results = Vec::with_capacity(mutations.len());
         for mutation in mutations {
             if let Err(error) = validate(mutation, &self.limits) {
@@ -84,11 +90,15 @@ impl Batch {
             };
             let key = documents::advance(transaction, collection.key, &mutation.id, new)?;
             if let Some(key) = key {
-                (self.replace)(transaction, &collection, key, mutation)?;
-                highest = highest.max(Some(mutation.version));
+                // The row only ever goes up, so a later mutation of the same document replaces.
+                advanced.insert(key, mutation);
             }
             results.push(Ok(()));
         }
+        for (key, mutation) in &advanced {
+            (self.replace)(transaction, &collection, *key, mutation)?;
+        }
+        let highest = advanced.values().map(|mutation| mutation.version).max();
         if let Some(version) = highest {
             collections::record_version(transaction, collection.key, version)?;
         }
