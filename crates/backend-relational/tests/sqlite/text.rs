@@ -1,6 +1,6 @@
 //! Full text: which words are found, in what order, and what if the index is damaged.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use dbmanager_core::{
     backend::{BackendErrorKind, ListRequest, TextSearchRequest},
@@ -130,6 +130,12 @@ async fn each_tokenizer_finds_what_it_is_for() {
     }
 }
 
+fn segments(directory: &Path) -> i64 {
+    let raw = Connection::open(directory.join(FILE)).unwrap();
+    let sql = "SELECT count(DISTINCT segid) FROM full_text_1_idx";
+    raw.query_row(sql, [], |row| row.get(0)).unwrap()
+}
+
 /// FTS5 writes what it has gathered into a new segment whenever another statement opens a savepoint
 /// and whenever a row comes that is before the last one; each segment has to be merged again later.
 #[tokio::test]
@@ -137,23 +143,37 @@ async fn a_batch_is_one_segment_of_the_full_text_index() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path()).await.unwrap();
     create(&store, CollectionOptions::new()).await;
-    let raw = Connection::open(directory.path().join(FILE)).unwrap();
-    let segments = || -> i64 {
-        let sql = "SELECT count(DISTINCT segid) FROM full_text_1_idx";
-        raw.query_row(sql, [], |row| row.get(0)).unwrap()
-    };
     let named = |id: &str, text: &str| Document::new(id).text(text);
     let first = ["a", "b", "c"].map(|id| upsert(1, named(id, "old")));
     apply(&store, first.into()).await;
-    assert_eq!(segments(), 1);
+    assert_eq!(segments(directory.path()), 1);
     // Replaced in another order than they were written first, one of them twice.
     let mut second: Vec<_> = ["c", "a", "b"].map(|id| upsert(2, named(id, "new"))).into();
     second.push(upsert(3, named("c", "newest")));
     apply(&store, second).await;
-    assert_eq!(segments(), 2);
+    assert_eq!(segments(directory.path()), 2);
     assert_eq!(texts(&store, "old").await, Vec::<String>::new());
     assert_eq!(texts(&store, "new").await, ["a", "b"]);
     assert_eq!(texts(&store, "newest").await, ["c"]);
+}
+
+/// FTS5 itself merges after 64 pages, and then for all of them in one write.
+#[tokio::test]
+async fn segments_are_merged_a_little_with_every_write() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path()).await.unwrap();
+    create(&store, CollectionOptions::new()).await;
+    let mut seen = Vec::new();
+    for (version, id) in (1..).zip(["a", "b", "c", "d", "e"]) {
+        apply(
+            &store,
+            vec![upsert(version, Document::new(id).text("word"))],
+        )
+        .await;
+        seen.push(segments(directory.path()));
+    }
+    assert_eq!(seen, [1, 2, 3, 1, 2]);
+    assert_eq!(texts(&store, "word").await, ["a", "b", "c", "d", "e"]);
 }
 
 #[tokio::test]

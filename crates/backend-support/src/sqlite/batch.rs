@@ -16,15 +16,20 @@ use super::{
     documents, stamp,
 };
 
+/// Mutations by the integer keys of the documents that they change, one for each.
+pub type Replacements<'a> = BTreeMap<i64, &'a Mutation>;
+
+/// Puts the states of mutations in place of whatever lies under their keys.
+pub type Replace = fn(&Connection, &StoredCollection, &Replacements<'_>) -> JobResult<()>;
+
 /// Applies a batch in one transaction: checks the epoch, finds the collection, refuses what breaks
-/// a limit, advances each document's row of [`documents`], and where that went up calls `replace`
-/// with the row's key, to put the mutation's state in place of whatever lies under the key.
+/// a limit, advances each document's row of [`documents`], and calls `replace` for those that went
+/// up.
 ///
-/// All rows are advanced first, then what lies under their keys is replaced, by ascending key and
-/// once per key. FTS5 gathers the words of a transaction in memory, and writes them out as a
-/// segment of their own whenever a row comes that is before the last one, and whenever a statement
-/// opens a savepoint, which the one that advances does: in turns, every document would be a segment
-/// that has to be merged again later.
+/// That is one call, behind all rows: FTS5 gathers the words of a transaction in memory, and writes
+/// them out as a segment of their own whenever a row comes that is before the last one, and whenever
+/// a statement opens a savepoint, which the one that advances does. In turns with it, every document
+/// would be a segment that has to be merged again later.
 ///
 /// If SQLite refuses the content of one item, though it breaks no limit, each item is applied in a
 /// transaction of its own, so that only this one fails.
@@ -35,7 +40,7 @@ pub async fn apply(
     database: &Database,
     request: ApplyRequest,
     limits: &Limits,
-    replace: fn(&Connection, &StoredCollection, i64, &Mutation) -> JobResult<()>,
+    replace: Replace,
 ) -> BackendResult<Vec<BackendResult<()>>> {
     let batch = Arc::new(Batch {
         request,
@@ -65,7 +70,7 @@ pub async fn apply(
 struct Batch {
     request: ApplyRequest,
     limits: Limits,
-    replace: fn(&Connection, &StoredCollection, i64, &Mutation) -> JobResult<()>,
+    replace: Replace,
 }
 
 impl Batch {
@@ -77,7 +82,7 @@ impl Batch {
         stamp::check_epoch(transaction, self.request.epoch)?;
         let collection = collections::get(transaction, &self.request.collection)?;
         let mutations = self.request.mutations.get(items).unwrap_or_default();
-        let mut advanced = BTreeMap::new();
+        let mut advanced = Replacements::new();
         let mut results = Vec::with_capacity(mutations.len());
         for mutation in mutations {
             if let Err(error) = validate(mutation, &self.limits) {
@@ -95,11 +100,8 @@ impl Batch {
             }
             results.push(Ok(()));
         }
-        for (key, mutation) in &advanced {
-            (self.replace)(transaction, &collection, *key, mutation)?;
-        }
-        let highest = advanced.values().map(|mutation| mutation.version).max();
-        if let Some(version) = highest {
+        if let Some(version) = advanced.values().map(|mutation| mutation.version).max() {
+            (self.replace)(transaction, &collection, &advanced)?;
             collections::record_version(transaction, collection.key, version)?;
         }
         Ok(results)

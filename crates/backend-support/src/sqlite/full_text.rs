@@ -14,6 +14,11 @@ use super::{JobError, JobResult};
 pub const MAX_DISTINCT_TERMS: usize = 1_024;
 /// Words of a text that are searched for, repetitions included.
 pub const MAX_TERMS: usize = 4_096;
+/// Bytes of a page of an index, by default.
+const PAGE_BYTES: usize = 4_050;
+/// Pages merged for each page written. FTS5 merges what was written once more on each level, of
+/// which 100,000 documents make five or six; what this leaves, it does itself.
+const MERGED_PER_WRITTEN: usize = 4;
 /// The length of the runs that the trigram tokenizer indexes.
 const RUN: usize = 3;
 
@@ -28,6 +33,27 @@ pub fn tokenizer_sql(tokenizer: Tokenizer) -> JobResult<&'static str> {
         Tokenizer::Trigram => "trigram",
         _ => return Err(BackendError::unsupported("this tokenizer").into()),
     })
+}
+
+/// Merges segments of the table's index, as many pages as should follow `bytes` of text that were
+/// just written to it.
+///
+/// FTS5 does this by itself, but in bursts: nothing for 63 pages written, then for all 64 at once,
+/// on every level (<https://sqlite.org/fts5.html#the_automerge_configuration_option>). That is a
+/// write in sixty that takes long, and three times as long while both cores and the disk are busy.
+/// In shares, little is left for the bursts.
+///
+/// # Errors
+/// Of SQLite.
+pub fn merge(connection: &Connection, table: &str, bytes: usize) -> JobResult<()> {
+    // A text makes an index of about its own size, and a page that is begun is one.
+    let pages = MERGED_PER_WRITTEN * (1 + bytes / PAGE_BYTES);
+    connection
+        .prepare_cached(&format!(
+            "INSERT INTO {table} ({table}, rank) VALUES ('merge', ?1)"
+        ))?
+        .execute([i64::try_from(pages).unwrap_or(i64::MAX)])?;
+    Ok(())
 }
 
 /// The query that finds any of the words of `text`; `None` if it has none. The words are quoted
