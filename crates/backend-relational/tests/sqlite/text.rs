@@ -8,7 +8,7 @@ use dbmanager_core::{
 };
 use rusqlite::Connection;
 
-use super::{FILE, apply, create, key, open, sample, texts, upsert};
+use super::{FILE, apply, create, delete, fingerprints, key, open, sample, texts, upsert};
 
 #[tokio::test]
 async fn words_are_words_whatever_they_look_like() {
@@ -174,6 +174,39 @@ async fn segments_are_merged_a_little_with_every_write() {
     }
     assert_eq!(seen, [1, 2, 3, 1, 2]);
     assert_eq!(texts(&store, "word").await, ["a", "b", "c", "d", "e"]);
+}
+
+/// Merges that are left off and gone on with, over words of documents that were replaced or deleted
+/// in between.
+#[tokio::test]
+async fn a_merged_index_holds_the_words_of_its_documents() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path()).await.unwrap();
+    create(&store, CollectionOptions::new()).await;
+    let text = |round: u64, document: u64| -> String {
+        let words = (0..400).map(|n| format!("w{:x}", (round + 7) * (document + 3) * n * 7_919));
+        let words: Vec<String> = words.chain([format!("round{round}")]).collect();
+        words.join(" ")
+    };
+    for round in 0..40 {
+        let batch = (0..8).filter(|document| (round + document) % 3 != 0);
+        let batch = batch.map(|document| match (round * document) % 5 {
+            4 => delete(round + 1, &document.to_string()),
+            _ => {
+                let named = Document::new(document.to_string());
+                upsert(round + 1, named.text(text(round, document)))
+            }
+        });
+        apply(&store, batch.collect()).await;
+    }
+    // These compare the index with the words of the documents.
+    assert_eq!(fingerprints(&store).await.len(), 8);
+    assert_eq!(texts(&store, "round0").await, Vec::<String>::new());
+    let last = (0..8_u64).filter(|document| (39 + document) % 3 != 0 && (39 * document) % 5 != 4);
+    let last: Vec<String> = last.map(|document| document.to_string()).collect();
+    let mut found = texts(&store, "round39").await;
+    found.sort();
+    assert_eq!(found, last);
 }
 
 #[tokio::test]

@@ -23,13 +23,13 @@ pub type Replacements<'a> = BTreeMap<i64, &'a Mutation>;
 pub type Replace = fn(&Connection, &StoredCollection, &Replacements<'_>) -> JobResult<()>;
 
 /// Applies a batch in one transaction: checks the epoch, finds the collection, refuses what breaks
-/// a limit, advances each document's row of [`documents`], and calls `replace` for those that went
-/// up.
+/// a limit, advances each document's row of [`documents`], and calls `replace` with those that went
+/// up, if any did. Of several mutations of one document it is given the last.
 ///
-/// That is one call, behind all rows: FTS5 gathers the words of a transaction in memory, and writes
-/// them out as a segment of their own whenever a row comes that is before the last one, and whenever
-/// a statement opens a savepoint, which the one that advances does. In turns with it, every document
-/// would be a segment that has to be merged again later.
+/// That is one call, behind all rows: FTS5 gathers up to a mebibyte of words of a transaction in
+/// memory, and writes them out as a segment of their own before that whenever a row comes that is
+/// before the last one, and whenever a statement opens a savepoint, as one with `RETURNING` does. In
+/// turns with the rows, every document would be a segment that has to be merged again later.
 ///
 /// If SQLite refuses the content of one item, though it breaks no limit, each item is applied in a
 /// transaction of its own, so that only this one fails.

@@ -43,16 +43,20 @@ pub fn tokenizer_sql(tokenizer: Tokenizer) -> JobResult<&'static str> {
 /// write in sixty that takes long, and three times as long while both cores and the disk are busy.
 /// In shares, little is left for the bursts.
 ///
+/// A common word's documents are one step, so these pages are about how many and no bound.
+///
 /// # Errors
-/// Of SQLite.
+/// Of SQLite; so a write can be the one that finds the index damaged ([`index_damage`]).
 pub fn merge(connection: &Connection, table: &str, bytes: usize) -> JobResult<()> {
-    // A text makes an index of about its own size, and a page that is begun is one.
+    // A text makes an index of about its own size, and a page that is begun is one. What removing
+    // older words writes is not known here: it is left to FTS5's own merging.
     let pages = MERGED_PER_WRITTEN * (1 + bytes / PAGE_BYTES);
     connection
         .prepare_cached(&format!(
             "INSERT INTO {table} ({table}, rank) VALUES ('merge', ?1)"
         ))?
-        .execute([i64::try_from(pages).unwrap_or(i64::MAX)])?;
+        // A negative number would have the whole index merged.
+        .execute([i32::try_from(pages).unwrap_or(i32::MAX)])?;
     Ok(())
 }
 
