@@ -1,8 +1,7 @@
 //! Writing what lies under a document's key.
 
 use dbmanager_backend_support::sqlite::{
-    JobError, JobResult, batch::Replacements, collections::StoredCollection, documents,
-    full_text::merge,
+    JobError, JobResult, collections::StoredCollection, documents,
 };
 use dbmanager_core::{
     backend::Mutation,
@@ -12,30 +11,16 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::schema::titles;
 
-/// Puts the states of mutations in place of whatever lies under their keys. Edges that lead to
-/// these documents belong to their sources and stay.
+/// Puts the mutation's state in place of whatever lies under the key. Edges that lead to the
+/// document belong to their sources and stay. Returns the bytes of text that this wrote to the
+/// full-text table.
 pub(super) fn replace(
     transaction: &Connection,
     collection: &StoredCollection,
-    mutations: &Replacements<'_>,
-) -> JobResult<()> {
-    let table = titles(collection.key);
-    let mut bytes = 0;
-    for (key, mutation) in mutations {
-        replace_one(transaction, collection.key, &table, *key, mutation)?;
-        let record = mutation.state.record();
-        bytes += record.map_or(0, |record| record.document().title.len());
-    }
-    merge(transaction, &table, bytes)
-}
-
-fn replace_one(
-    transaction: &Connection,
-    collection: i64,
-    table: &str,
     key: i64,
     mutation: &Mutation,
-) -> JobResult<()> {
+) -> JobResult<usize> {
+    let table = titles(collection.key);
     transaction
         .prepare_cached("DELETE FROM node WHERE document = ?1")?
         .execute([key])?;
@@ -46,7 +31,7 @@ fn replace_one(
         .prepare_cached(&format!("DELETE FROM {table} WHERE rowid = ?1"))?
         .execute([key])?;
     let Some(record) = mutation.state.record() else {
-        return Ok(());
+        return Ok(0);
     };
     let document = record.document();
     transaction
@@ -57,7 +42,8 @@ fn replace_one(
             "INSERT INTO {table} (rowid, title) VALUES (?1, ?2)"
         ))?
         .execute((key, &document.title))?;
-    insert_edges(transaction, collection, key, document)
+    insert_edges(transaction, collection.key, key, document)?;
+    Ok(document.title.len())
 }
 
 fn insert_edges(

@@ -154,7 +154,11 @@ impl Backend for SqliteGraph {
 
     async fn apply(&self, request: ApplyRequest) -> BackendResult<Vec<BackendResult<()>>> {
         let limits = &self.capabilities.limits;
-        batch::apply(&self.database, request, limits, apply::replace).await
+        let content = batch::Content {
+            full_text: schema::titles,
+            replace: apply::replace,
+        };
+        batch::apply(&self.database, request, limits, content).await
     }
 
     async fn heads(&self, request: IdsRequest) -> BackendResult<Vec<Option<Head>>> {

@@ -1,39 +1,22 @@
 //! Writing what lies under a document's key.
 
 use dbmanager_backend_support::sqlite::{
-    JobError, JobResult, batch::Replacements, collections::StoredCollection, fields,
-    full_text::merge,
+    JobError, JobResult, collections::StoredCollection, fields,
 };
 use dbmanager_core::{backend::Mutation, model::DocumentRecord};
 use rusqlite::Connection;
 
 use super::schema::{facts, full_text};
 
-/// Puts the states of mutations in place of whatever lies under their keys.
+/// Puts the mutation's state in place of whatever lies under the key. Returns the bytes of text that
+/// this wrote to the full-text table.
 pub(super) fn replace(
     transaction: &Connection,
     collection: &StoredCollection,
-    mutations: &Replacements<'_>,
-) -> JobResult<()> {
-    let table = full_text(collection.key);
-    let mut bytes = 0;
-    for (key, mutation) in mutations {
-        replace_one(transaction, collection.key, &table, *key, mutation)?;
-        let record = mutation.state.record();
-        bytes += record.map_or(0, |record| {
-            record.document().title.len() + record.document().text.len()
-        });
-    }
-    merge(transaction, &table, bytes)
-}
-
-fn replace_one(
-    transaction: &Connection,
-    collection: i64,
-    table: &str,
     key: i64,
     mutation: &Mutation,
-) -> JobResult<()> {
+) -> JobResult<usize> {
+    let table = full_text(collection.key);
     transaction
         .prepare_cached("DELETE FROM content WHERE document = ?1")?
         .execute([key])?;
@@ -41,10 +24,12 @@ fn replace_one(
         .prepare_cached(&format!("DELETE FROM {table} WHERE rowid = ?1"))?
         .execute([key])?;
     fields::remove(transaction, key)?;
-    match mutation.state.record() {
-        Some(record) => insert(transaction, collection, table, key, record),
-        None => Ok(()),
-    }
+    let Some(record) = mutation.state.record() else {
+        return Ok(0);
+    };
+    insert(transaction, collection.key, &table, key, record)?;
+    let document = record.document();
+    Ok(document.title.len() + document.text.len())
 }
 
 fn insert(

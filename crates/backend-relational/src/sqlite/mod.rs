@@ -151,7 +151,11 @@ impl Backend for SqliteRelational {
 
     async fn apply(&self, request: ApplyRequest) -> BackendResult<Vec<BackendResult<()>>> {
         let limits = &self.capabilities.limits;
-        batch::apply(&self.database, request, limits, apply::replace).await
+        let content = batch::Content {
+            full_text: schema::full_text,
+            replace: apply::replace,
+        };
+        batch::apply(&self.database, request, limits, content).await
     }
 
     async fn heads(&self, request: IdsRequest) -> BackendResult<Vec<Option<Head>>> {

@@ -13,23 +13,29 @@ use rusqlite::Connection;
 use super::{
     Database, JobError, JobResult,
     collections::{self, StoredCollection},
-    documents, stamp,
+    documents, full_text, stamp,
 };
 
-/// Mutations by the integer keys of the documents that they change, one for each.
-pub type Replacements<'a> = BTreeMap<i64, &'a Mutation>;
-
-/// Puts the states of mutations in place of whatever lies under their keys.
-pub type Replace = fn(&Connection, &StoredCollection, &Replacements<'_>) -> JobResult<()>;
+/// What a store keeps under the keys of [`documents`].
+#[derive(Clone, Copy, Debug)]
+pub struct Content {
+    /// The name of a collection's full-text table, from the collection's integer key.
+    pub full_text: fn(i64) -> String,
+    /// Puts the mutation's state in place of whatever lies under the document's integer key, and
+    /// returns the bytes of text that this wrote to the full-text table.
+    pub replace: fn(&Connection, &StoredCollection, i64, &Mutation) -> JobResult<usize>,
+}
 
 /// Applies a batch in one transaction: checks the epoch, finds the collection, refuses what breaks
-/// a limit, advances each document's row of [`documents`], and calls `replace` with those that went
-/// up, if any did. Of several mutations of one document it is given the last.
+/// a limit, advances each document's row of [`documents`], replaces what lies under the keys of
+/// those that went up, and merges a little of the full-text index. Of several mutations of one
+/// document only the last replaces.
 ///
-/// That is one call, behind all rows: FTS5 gathers up to a mebibyte of words of a transaction in
-/// memory, and writes them out as a segment of their own before that whenever a row comes that is
-/// before the last one, and whenever a statement opens a savepoint, as one with `RETURNING` does. In
-/// turns with the rows, every document would be a segment that has to be merged again later.
+/// All rows go first, then contents by ascending key: FTS5 gathers up to a mebibyte of words of a
+/// transaction in memory, and writes them out as a segment of their own before that whenever a row
+/// comes that is before the last one, and whenever a statement opens a savepoint, as one with
+/// `RETURNING` does. In turns with the rows, every document would be a segment that has to be merged
+/// again later.
 ///
 /// If SQLite refuses the content of one item, though it breaks no limit, each item is applied in a
 /// transaction of its own, so that only this one fails.
@@ -40,12 +46,12 @@ pub async fn apply(
     database: &Database,
     request: ApplyRequest,
     limits: &Limits,
-    replace: Replace,
+    content: Content,
 ) -> BackendResult<Vec<BackendResult<()>>> {
     let batch = Arc::new(Batch {
         request,
         limits: limits.clone(),
-        replace,
+        content,
     });
     let count = batch.request.mutations.len();
     let whole = Arc::clone(&batch);
@@ -70,7 +76,7 @@ pub async fn apply(
 struct Batch {
     request: ApplyRequest,
     limits: Limits,
-    replace: Replace,
+    content: Content,
 }
 
 impl Batch {
@@ -82,7 +88,7 @@ impl Batch {
         stamp::check_epoch(transaction, self.request.epoch)?;
         let collection = collections::get(transaction, &self.request.collection)?;
         let mutations = self.request.mutations.get(items).unwrap_or_default();
-        let mut advanced = Replacements::new();
+        let mut advanced = BTreeMap::new();
         let mut results = Vec::with_capacity(mutations.len());
         for mutation in mutations {
             if let Err(error) = validate(mutation, &self.limits) {
@@ -101,7 +107,12 @@ impl Batch {
             results.push(Ok(()));
         }
         if let Some(version) = advanced.values().map(|mutation| mutation.version).max() {
-            (self.replace)(transaction, &collection, &advanced)?;
+            let mut bytes = 0;
+            for (key, mutation) in advanced {
+                bytes += (self.content.replace)(transaction, &collection, key, mutation)?;
+            }
+            let table = (self.content.full_text)(collection.key);
+            full_text::merge(transaction, &table, bytes)?;
             collections::record_version(transaction, collection.key, version)?;
         }
         Ok(results)
